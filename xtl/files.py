@@ -1,0 +1,88 @@
+"""Small files that are either whole or absent: written aside, synced, renamed. Local paths and object stores (gs://).
+
+A run is killed at any moment; whatever carries a final name can then be trusted. Binary arrays are Orbax's business
+(xtl/checkpoint.py), not this module's.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from xtl.errors import XtlError
+
+Pathish = str | os.PathLike[str]
+
+
+def is_remote(path: Pathish) -> bool:
+    """Whether the path is in an object store (gs://...), where writes are whole by themselves but nothing appends."""
+    return "://" in os.fspath(path)
+
+
+def join(folder: Pathish, *parts: str) -> str:
+    """The path below a folder, also below gs://bucket."""
+    return os.path.join(os.fspath(folder), *parts)
+
+
+def atomic_write(path: Pathish, data: str | bytes) -> None:
+    """Write a whole file or nothing; makes the folder. Safe against a kill and, locally, against a power cut."""
+    raw = data.encode("utf-8") if isinstance(data, str) else data
+    if is_remote(path):
+        from etils import epath
+
+        epath.Path(path).write_bytes(raw)  # an object appears only when its upload is complete
+        return
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        with open(aside, "wb") as file:
+            file.write(raw)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, target)
+    finally:
+        aside.unlink(missing_ok=True)
+    sync_folder(target.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames within a local folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def exists(path: Pathish) -> bool:
+    """Whether there is such a file or folder."""
+    if is_remote(path):
+        from etils import epath
+
+        return epath.Path(path).exists()
+    return os.path.exists(path)
+
+
+def read_text(path: Pathish) -> str:
+    """The text of a file."""
+    if is_remote(path):
+        from etils import epath
+
+        return epath.Path(path).read_text()
+    return Path(path).read_text(encoding="utf-8")
+
+
+def write_json(path: Pathish, value: Any) -> None:
+    """One JSON value as a whole file, keys in the order given, so that equal values are equal bytes."""
+    atomic_write(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Pathish) -> Any:
+    """The JSON value of a file; an unreadable one is an XtlError that names it."""
+    try:
+        return json.loads(read_text(path))
+    except FileNotFoundError:
+        raise XtlError(f"{path}: no such file") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise XtlError(f"{path}: not valid JSON ({error}); remove it and run again") from None
