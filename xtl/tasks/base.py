@@ -106,11 +106,11 @@ class Task:
     labels: tuple[str, ...] = ()
     train: str = ""
     max_length: int = 128
-    sizes: Mapping[str, int | Mapping[str, int]] = field(default_factory=dict, hash=False)  # split -> examples [per language]
+    sizes: Mapping[str, int | Mapping[str, int]] = field(default_factory=dict, hash=False)  # split -> examples
     files: Callable[[Path, str, str], Loaded] | None = None
     hub: object | None = field(default=None, hash=False)
     tfds: object | None = field(default=None, hash=False)
-    options: Mapping[str, object] = field(default_factory=dict, hash=False)  # for the family, e.g. {"normalise": "mlqa"}
+    options: Mapping[str, object] = field(default_factory=dict, hash=False)  # for the family
     benchmarks: tuple[str, ...] = ()  # "xtreme", "xtreme-r"
     languages_r: tuple[str, ...] = ()  # added by XTREME-R
     licence: str = ""
