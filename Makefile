@@ -20,28 +20,29 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 # ---- set-up: one stamp for each layer of the lock files -----------------------------------------------------------------
+# Nothing is compiled to bytecode ahead: most modules are never imported, and the rest compile at their first import.
 
 $(VENV)/.core: requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "xtl needs Python 3.11 or newer; none is on the PATH. Name one: make ... PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@echo "setting up $(VENV): $$(grep -c == requirements.lock) packages, once (a minute or two)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(PIP) install --no-deps -r requirements.lock
-	@$(PIP) install --no-deps --no-build-isolation -e .
+	@$(PIP) install --no-compile --no-deps -r requirements.lock
+	@$(PIP) install --no-compile --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.core
-	@$(PIP) install --no-deps -r $<
+	@$(PIP) install --no-compile --no-deps -r $<
 	@touch $@
 
 # With its dependencies: PyTorch's build for CUDA (what some indexes serve) brings NVIDIA's libraries.
 $(VENV)/.parity: requirements-parity.lock $(VENV)/.dev
 	@echo "adding PyTorch for the parity tests"
-	@$(PIP) install -r $<
+	@$(PIP) install --no-compile -r $<
 	@touch $@
 
 $(VENV)/.tpu: requirements-tpu.lock $(VENV)/.dev
 	@echo "adding the TPU compiler"
-	@$(PIP) install --no-deps -r $<
+	@$(PIP) install --no-compile --no-deps -r $<
 	@touch $@
 
 setup: $(VENV)/.dev ## make .venv with xtl and the test tools
