@@ -1,0 +1,109 @@
+"""Lines and rows of text files: UTF-8, both quoting dialects, errors that name the file and the line.
+
+Lines end at a line feed and nowhere else: sentences of the wild hold U+2028, vertical tabs and bare carriage returns,
+which `str.splitlines` would take for line ends and so shift every row after them.
+"""
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from xtl.errors import XtlError
+
+Row = dict[str, Any]
+
+
+def lines(path: Path) -> Iterator[tuple[int, str]]:
+    """(line number from 1, line without its end). Raises XtlError for bytes that are not UTF-8."""
+    with open(path, "rb") as file:
+        for number, raw in enumerate(file, 1):
+            try:
+                line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise XtlError(f"{path}:{number}: not UTF-8 ({error.reason} at byte {error.start})") from None
+            yield number, line.rstrip("\n").removesuffix("\r")
+
+
+def json_lines(path: Path) -> Iterator[tuple[str, Row]]:
+    """(where, object) for each line of a JSON Lines file; blank lines are passed over."""
+    for number, line in lines(path):
+        if line.strip():
+            where = f"{path}:{number}"
+            row = parse_json(line, where)
+            if not isinstance(row, dict):
+                raise XtlError(f"{where}: expected a JSON object, found {type(row).__name__}")
+            yield where, row
+
+
+def json_file(path: Path) -> Any:
+    """A whole JSON file."""
+    text = "\n".join(line for _, line in lines(path))
+    return parse_json(text, str(path))
+
+
+def parse_json(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        cut = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
+        fault = "truncated JSON, fetch the file again" if cut else "broken JSON"
+        raise XtlError(f"{where}: {fault} ({error.msg}, line {error.lineno} column {error.colno})") from None
+
+
+def tsv(
+    path: Path, *, columns: Sequence[str] = (), quoted: bool = False, label_last: bool = False
+) -> Iterator[tuple[str, Row]]:
+    """(where, row) of a tab-separated file.
+
+    Args:
+      columns: names of the columns of a file without a header; a missing last column (hidden labels) is allowed.
+      quoted: the dialect of Python's `csv` writer, which XTREME's own files are in. Originals are unquoted and hold
+        bare quotation marks; read the wrong way, rows run together or keep doubled quotes.
+      label_last: rows may be longer than the header and then end in the column the header ends in (GLUE's SNLI).
+    """
+    header: list[str] = list(columns)
+    for number, line in lines(path):
+        where = f"{path}:{number}"
+        cells = line.split("\t")
+        if quoted:
+            cells = [_unquote(cell, where) for cell in cells]
+        if not header:
+            header = cells
+            continue
+        if not line.strip():
+            continue
+        if label_last and len(cells) > len(header):
+            cells = [*cells[: len(header) - 1], cells[-1]]
+        fits = len(cells) == len(header) or (columns and len(cells) == len(header) - 1)
+        if not fits:
+            raise XtlError(f"{where}: {len(cells)} columns, expected {len(header)} ({', '.join(header)})")
+        yield where, dict(zip(header, cells, strict=False))
+
+
+def _unquote(cell: str, where: str) -> str:
+    if '"' not in cell:
+        return cell
+    inner = cell[1:-1]
+    if len(cell) < 2 or cell[0] != '"' or cell[-1] != '"' or '"' in inner.replace('""', ""):
+        raise XtlError(
+            f"{where}: a bare quotation mark in a file of the csv dialect: xtreme/ folders hold files written by "
+            "XTREME's scripts; put unquoted originals in the layout of their distribution"
+        )
+    return inner.replace('""', '"')
+
+
+def comma_separated(path: Path) -> Iterator[tuple[str, Row]]:
+    """(where, row) of a comma-separated file with a header and quoted cells, which may hold line ends."""
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, strict=True)
+        try:
+            header = next(reader, [])
+            for cells in reader:
+                where = f"{path}:{reader.line_num}"
+                if len(cells) != len(header):
+                    raise XtlError(f"{where}: {len(cells)} columns, expected {len(header)} ({', '.join(header)})")
+                yield where, dict(zip(header, cells, strict=True))
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise XtlError(f"{path}:{reader.line_num}: {error}; fetch the file again") from None

@@ -1,0 +1,48 @@
+"""HellaSwag: which of four endings continues the story? Prompt = first sentence; choice = start of the second + ending
+(jiant's form). English."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from xtl.data.formats.base import At, Files, Place, by_row
+from xtl.data.formats.examples import choice_label, choices
+from xtl.data.formats.text import json_lines
+from xtl.errors import XtlError
+from xtl.tasks.base import Choice, Task
+
+
+def example(row: Mapping[str, Any], place: Place) -> Choice:
+    """The label is an integer in the original files, a string on the hub, and empty where it is hidden (trap 15.13)."""
+    endings = place.get(row, "endings")
+    if len(endings) != 4:
+        raise XtlError(f"{place.where}: {len(endings)} endings, expected 4")
+    start = place.text(row, "ctx_b")
+    return choices(
+        place.text(row, "ctx_a"),
+        [f"{start} {ending}" for ending in endings],
+        choice_label(row.get("label"), place, names=("0", "1", "2", "3")),
+        str(place.index),
+    )
+
+
+TASK = Task(
+    name="hellaswag",
+    family="choice",
+    about="HellaSwag: choose the continuation of a story among four",
+    languages=("en",),
+    splits=("train", "dev", "test"),
+    metric="accuracy",
+    sizes={"train": 39905, "dev": 10042, "test": 10003},
+    files=Files(
+        task="hellaswag",
+        at=(
+            At(
+                paths=("hellaswag_{split}.jsonl",),
+                splits={"train": "train", "dev": "val", "test": "test"},
+                read=by_row(json_lines, example),
+            ),
+        ),
+        get="Put hellaswag_{train,val,test}.jsonl of github.com/rowanz/hellaswag (data/) into hellaswag/",
+    ),
+    licence="MIT",
+)

@@ -1,0 +1,35 @@
+"""Masked language modelling on text of any language: the first phase, and the MLM share of a mixture.
+
+Text is taken from `mlm/LANGUAGE.txt` (one passage a line) where that is there; otherwise from the Bible files and from
+XNLI's development sentences, whichever exist. One text in 50 is held out as "dev".
+"""
+
+from xtl.data.formats import plain
+from xtl.data.formats.base import At, Files
+from xtl.tasks.base import Task
+from xtl.tasks.catalog import panx, xnli
+
+SPLITS = {"train": "train", "dev": "dev"}
+XNLI_TEXT = "xnli/XNLI-1.0/xnli.dev.tsv"
+
+TASK = Task(
+    name="mlm",
+    family="mlm",
+    about="masked language modelling on plain text, Bible verses or XNLI sentences of each language",
+    languages=tuple(sorted(panx.LANGUAGES + panx.LANGUAGES_R + ("ht", "wo"))),
+    splits=("train", "dev"),
+    metric="loss",
+    train="mlm",
+    max_length=128,
+    files=Files(
+        task="mlm",
+        folder=".",
+        at=(
+            At(paths=("mlm/{language}.txt",), splits=SPLITS, read=plain.read),
+            At(paths=("bible/{language}.tsv", XNLI_TEXT), splits=SPLITS, languages=xnli.LANGUAGES, read=plain.read),
+            At(paths=("bible/{language}.tsv",), splits=SPLITS, read=plain.read),
+            At(paths=(XNLI_TEXT,), splits=SPLITS, languages=xnli.LANGUAGES, read=plain.read),
+        ),
+        get="Put one text file a language, one passage a line, into mlm/LANGUAGE.txt",
+    ),
+)

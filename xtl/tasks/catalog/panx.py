@@ -1,0 +1,48 @@
+"""PAN-X (WikiAnn with the balanced splits of Rahimi et al. 2019): named entities in 40 languages, trained on English.
+
+XTREME's own training and development files go first where both forms are there; its test files have no tags, so the
+archives' files go first for the test split.
+"""
+
+from xtl.data.formats import columns
+from xtl.data.formats.base import At, Files
+from xtl.data.formats.examples import Labels
+from xtl.tasks.base import PANX_TAGS, Task
+from xtl.tasks.catalog._tables import words
+
+LABELS = Labels("panx", PANX_TAGS)
+LANGUAGES = words(
+    "af ar bg bn de el en es et eu fa fi fr he hi hu id it ja jv ka kk ko ml mr ms my nl pt ru sw ta te th tl tr ur vi "
+    "yo zh"
+)
+LANGUAGES_R = ("qu", "pl", "uk", "az", "lt", "pa", "gu", "ro")
+SMALL = dict.fromkeys(words("af bn hi kk ml mr ms sw ta te tl ur az"), 1000)
+TINY = dict.fromkeys(words("jv my yo qu pa gu"), 100)
+SIZES = dict.fromkeys(LANGUAGES + LANGUAGES_R, 10000) | SMALL | TINY
+
+LABELLED = {"train": "train", "dev": "dev"}
+
+TASK = Task(
+    name="panx",
+    family="tag",
+    about="PAN-X: named entities of Wikipedia in 40 languages, trained on English",
+    languages=LANGUAGES,
+    languages_r=LANGUAGES_R,
+    splits=("train", "dev", "test"),
+    metric="f1",
+    labels=PANX_TAGS,
+    train="panx",
+    sizes={"train": {"en": 20000}, "dev": SIZES, "test": SIZES},
+    files=Files(
+        task="panx",
+        at=(
+            At(paths=("xtreme/{split}-{language}.tsv",), splits=LABELLED, read=columns.read(LABELS)),
+            At(paths=("panx_dataset/{language}/{split}",), read=columns.read(LABELS, prefixed=True)),
+            At(paths=("panx_dataset/{language}-{split}",), read=columns.read(LABELS, prefixed=True)),
+            At(paths=("xtreme/{split}-{language}.tsv",), read=columns.read(LABELS)),
+        ),
+        get="Unpack panx_dataset.tar and each LANGUAGE.tar.gz in it into panx/panx_dataset/LANGUAGE/",
+    ),
+    benchmarks=("xtreme", "xtreme-r"),
+    licence="text CC BY-SA (Wikipedia); annotations without a stated licence",
+)

@@ -1,0 +1,25 @@
+"""XQuAD: 240 paragraphs of SQuAD 1.1's development set, translated by people into ten languages (and Romanian)."""
+
+from xtl.data.formats import squad
+from xtl.data.formats.base import At, Files
+from xtl.tasks.base import Task
+
+TASK = Task(
+    name="xquad",
+    family="span",
+    about="XQuAD: 1,190 SQuAD questions in 11 languages, trained on SQuAD 1.1",
+    languages=("ar", "de", "el", "en", "es", "hi", "ru", "th", "tr", "vi", "zh"),
+    languages_r=("ro",),
+    splits=("test",),
+    metric="f1",
+    train="squad_v1",
+    max_length=384,
+    sizes={"test": 1190},
+    files=Files(
+        task="xquad",
+        at=(At(paths=("xquad.{language}.json",), read=squad.read()),),
+        get="Put xquad.LANGUAGE.json of github.com/google-deepmind/xquad into xquad/",
+    ),
+    benchmarks=("xtreme", "xtreme-r"),
+    licence="CC BY-SA 4.0",
+)
