@@ -1,0 +1,139 @@
+"""Published hyper-parameters as data. `recipe("xnli", source="jiant")` gives the fields of a stage.
+
+Sources (what is known of them, and how surely, is said at each table):
+  paper    Phang et al. 2020, intermediate training; quoted from memory of the paper, not checked against its text
+  jiant    the authors' second-generation framework, guides/projects/xstilts.md and the scripts around it: targets
+  xtreme   google-research/xtreme, scripts/train_*.sh, XLM-R large: targets of XTREME and XTREME-R
+  xtune    microsoft/unilm, xtune/: a second public zero-shot recipe for XLM-R large
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from xtl.errors import XtlError, nearest
+
+Fields = dict[str, Any]
+
+ADAMW: Fields = {"b1": 0.9, "b2": 0.999, "eps": 1e-8, "clip_norm": 1.0, "decay": "linear"}
+
+# Early stopping on 500 English dev examples; jiant evaluates every 1,000 steps and waits for 30 evaluations.
+JIANT_SELECT: Fields = {"every": 1000, "examples": 500, "patience": 30}
+JIANT_TRAIN: Fields = {**ADAMW, "learning_rate": 1e-5, "warmup": 0.1, "weight_decay": 0.01}
+
+# The paper's intermediate batch sizes and epochs. Lengths are jiant's: 256, and 384 for QA.
+PAPER = {
+    "anli_plus": (24, 2, 256),
+    "mnli": (24, 2, 256),
+    "qqp": (24, 3, 256),
+    "squad_v2": (8, 3, 384),
+    "squad_v1": (8, 3, 384),
+    "hellaswag": (24, 7, 256),
+    "ccg": (24, 15, 256),
+    "cosmosqa": (24, 15, 256),
+    "commonsenseqa": (4, 10, 256),
+}
+PAPER_CAP = 2**17  # most examples a task counts for in the multi-task mixture, after Raffel et al. 2020
+PAPER_MLM = {"share": 0.2, "learning_rate": 5e-6, "language_exponent": 0.3}
+
+# target: (epochs, batch, max length)
+JIANT = {
+    "xnli": (2, 32, 256),
+    "pawsx": (5, 32, 256),
+    "udpos": (10, 32, 256),
+    "panx": (10, 32, 256),
+    "xquad": (2, 16, 384),
+    "mlqa": (2, 16, 384),
+    "tydiqa": (2, 16, 384),
+}
+
+# target: (learning rate, epochs, batch, max length)
+XTREME = {
+    "xnli": (3e-5, 5, 32, 128),
+    "pawsx": (2e-5, 5, 32, 128),
+    "udpos": (2e-5, 10, 32, 128),
+    "panx": (2e-5, 10, 32, 128),
+    "xquad": (3e-5, 3, 32, 384),
+    "mlqa": (3e-5, 3, 32, 384),
+    "tydiqa": (3e-5, 3, 32, 384),
+    "socialiqa": (3e-5, 5, 32, 128),
+    "xcopa": (3e-5, 5, 32, 128),
+    "lareqa": (2e-5, 3, 16, 256),
+    "mewslix": (1e-5, 2, 32, 64),
+}
+XTREME_QA = ("xquad", "mlqa", "tydiqa")
+
+XTUNE = {
+    "xnli": (5e-6, 10, 32, 256),
+    "pawsx": (1e-5, 10, 32, 256),
+    "udpos": (5e-6, 10, 32, 128),
+    "panx": (7e-6, 10, 32, 128),
+    "xquad": (1.5e-5, 4, 32, 384),
+    "mlqa": (1.5e-5, 4, 32, 384),
+    "tydiqa": (1.5e-5, 10, 32, 384),
+}
+
+RETRIEVAL = ("tatoeba", "bucc2018")  # no training: evaluated on the encoder as it is handed on
+RETRIEVAL_LENGTH = 512
+
+SOURCES = ("paper", "jiant", "xtreme", "xtune")
+
+
+def recipe(task: str, *, source: str = "jiant") -> Fields:
+    """Stage fields for a task: for an intermediate task its training, for a target its training and evaluation.
+
+    The result holds "tasks", "train" and, where the source has them, "select" and "evaluate"; give it to `stage`.
+    A target trains on the task its catalog entry names (xnli -> mnli). Raises XtlError where a source has no such task.
+    """
+    tables: dict[str, Mapping[str, tuple]] = {"paper": PAPER, "jiant": JIANT, "xtreme": XTREME, "xtune": XTUNE}
+    if source not in tables:
+        raise XtlError(f"unknown recipe source {source!r}.{nearest(source, tables)}")
+    if task in RETRIEVAL and source != "paper":
+        return {"evaluate": {task: {}}}
+    if task not in tables[source]:
+        have = [name for name, table in tables.items() if task in table]
+        raise XtlError(
+            f"source {source!r} has no recipe for {task!r}"
+            + (f"; {' and '.join(have)} have one" if have else f".{nearest(task, tables[source])}")
+        )
+    if source == "paper":
+        return intermediate([task])
+    if source == "jiant":
+        epochs, batch, length = JIANT[task]
+        train = {**JIANT_TRAIN, "epochs": float(epochs)}
+        return _target(task, batch=batch, length=length, train=train, select=JIANT_SELECT)
+    rate, epochs, batch, length = tables[source][task]
+    train = {**ADAMW, "learning_rate": rate, "epochs": float(epochs), "warmup": 0.0, "weight_decay": 0.0}
+    if source == "xtreme" and task in XTREME_QA:  # warm-up in steps; the last checkpoint is used
+        return _target(task, batch=batch, length=length, train={**train, "warmup": 500.0, "weight_decay": 1e-4})
+    # The checkpoint with the best English dev score, looked for every 100 to 1,000 steps.
+    return _target(task, batch=batch, length=length, train=train, select={"every": 500, "examples": 0})
+
+
+def intermediate(tasks: Iterable[str], *, epochs: float = 0.0, mlm: bool = False) -> Fields:
+    """The paper's intermediate training on one task or on a mixture (then 3 epochs, proportional with a cap).
+
+    `mlm` mixes in multilingual MLM: a fifth of the steps, languages drawn with exponent 0.3, half the learning rate.
+    """
+    names = list(tasks)
+    for name in names:
+        if name not in PAPER:
+            raise XtlError(f"the paper has no intermediate task {name!r}.{nearest(name, PAPER)}")
+    entries: Fields = {name: {"batch_size": PAPER[name][0], "max_length": PAPER[name][2]} for name in names}
+    train: Fields = {**JIANT_TRAIN, "epochs": epochs or float(PAPER[names[0]][1] if len(names) == 1 else 3)}
+    if len(names) > 1:
+        train["sampling"] = {"kind": "proportional", "cap": PAPER_CAP}
+    if mlm:
+        entries["mlm"] = {"batch_size": 24, "max_length": 256, "languages": (), "weight": PAPER_MLM["share"]}
+        train |= {"learning_rate": PAPER_MLM["learning_rate"]}
+        train["sampling"] = {**train.get("sampling", {}), "language_exponent": PAPER_MLM["language_exponent"]}
+    return {"tasks": entries, "train": train, "select": dict(JIANT_SELECT)}
+
+
+def _target(task: str, *, batch: int, length: int, train: Fields, select: Fields | None = None) -> Fields:
+    from xtl.tasks import get_task
+
+    trained = get_task(task).train or task
+    fields: Fields = {"tasks": {trained: {"batch_size": batch, "max_length": length}}, "train": train}
+    if select:
+        fields["select"] = dict(select)
+    return {**fields, "evaluate": {task: {}}}
