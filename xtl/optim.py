@@ -22,9 +22,9 @@ DECAYS = ("linear", "cosine", "constant")
 
 # First match wins; every parameter must match one. Paths look like `encoder/layers/query/kernel`.
 DECAY_RULES: tuple[tuple[str, bool], ...] = (
-    (r"(^|/)bias$|_bias$", False),
-    (r"(^|/)scale$", False),  # LayerNorm
-    (r"(^|/)(kernel|embedding)$", True),
+    (r"(^|/)bias$", False),
+    (r"norm/scale$", False),
+    (r"(^|/)(kernel|token|position|token_type)$", True),
 )
 
 
@@ -69,26 +69,31 @@ def init(params: Tree) -> optax.ScaleByAdamState:
     return optax.scale_by_adam().init(params)  # type: ignore[return-value]
 
 
+def like(part: Tree, *, count: Any) -> optax.ScaleByAdamState:
+    """The moments' counterpart of any tree shaped like a part's parameters, such as their shardings."""
+    return optax.ScaleByAdamState(count=count, mu=part, nu=part)
+
+
 def update(
     grads: Tree, opt_state: Tree, params: Tree, *, hyper: Hyper, rate: jax.Array
 ) -> tuple[Tree, Tree, dict[str, jax.Array]]:
-    """One AdamW step on {part: tree}; returns (params, opt_state, {"grad_norm": joint norm before clipping}).
+    """One AdamW step; returns (params, opt_state, {"grad_norm": the joint norm before clipping}).
 
-    Each part (the encoder, one head) has its own Adam state and so its own count: in a mixture a head's bias
-    correction follows the updates that head has had, as in PyTorch.
+    grads and params: {"encoder", "heads": {name}}; opt_state: an Adam state (`init`) in the place of each part. So each
+    part has its own count: in a mixture a head's bias correction follows the updates that head has had, as in PyTorch.
     """
     norm = optax.global_norm(grads)
     limit = jnp.where(hyper["clip_norm"] > 0, hyper["clip_norm"], jnp.inf)
     grads = jax.tree.map(lambda g: g * jnp.minimum(1.0, limit / jnp.maximum(norm, 1e-30)), grads)
     adam = optax.scale_by_adam(b1=hyper["b1"], b2=hyper["b2"], eps=hyper["eps"])
-    updates, moments = {}, {}
-    for part in params:
-        updates[part], moments[part] = adam.update(grads[part], opt_state[part])
+    moments, parts = jax.tree.flatten(opt_state, is_leaf=lambda node: isinstance(node, optax.ScaleByAdamState))
+    stepped = [adam.update(part, moment) for part, moment in zip(parts.flatten_up_to(grads), moments, strict=True)]
+    updates, opt_state = (parts.unflatten(column) for column in zip(*stepped, strict=True))
 
     def move(param: jax.Array, update: jax.Array, decays: bool) -> jax.Array:
         return param - rate * (update + hyper["weight_decay"] * param if decays else update)
 
-    return jax.tree.map(move, params, updates, decay_mask(params)), moments, {"grad_norm": norm}
+    return jax.tree.map(move, params, updates, decay_mask(params)), opt_state, {"grad_norm": norm}
 
 
 def decay_mask(params: Tree) -> Tree:
