@@ -1,0 +1,115 @@
+"""The languages of the world as rows of typological features, and their distance from English.
+
+Word order, affixation, script and shared lexicon are independent columns: near, middle and far languages each come in
+all three kinds of affixation, so an effect of distance cannot be an effect of morphology.
+"""
+
+import math
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from xtl.errors import XtlError, nearest
+
+SOURCE = "en"
+
+FEATURES: dict[str, tuple[str, ...]] = {
+    "order": ("SVO", "SOV", "VSO"),
+    "adjective": ("before", "after"),  # of its noun
+    "adposition": ("before", "after"),  # of its noun phrase
+    "negation": ("before", "after"),  # of the verb
+    "auxiliary": ("before", "after"),  # of the verb
+    "article": ("before", "after", "none"),
+    "question": ("first", "in place"),  # where the question word stands
+}
+AFFIXATION = ("weak", "isolating", "fusional", "agglutinative")
+ALPHABETS = {  # consonants, vowels
+    "Latn": ("bdfghjklmnprstvz", "aeiou"),
+    "Cyrl": ("бвгджзклмнпрстфх", "аеиоу"),
+    "Grek": ("βγδζθκλμνξπρστφχ", "αεηιο"),
+    "Geor": ("ბგდვზთკლმნპრსტფხ", "აეიოუ"),
+    "Armn": ("բգդզթլխկհմնպռսվտ", "աեիոու"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Language:
+    """One language. `anchor_share` None means the world's; `data_share` scales its MLM corpus (0 = unseen)."""
+
+    code: str
+    about: str
+    order: str
+    adjective: str
+    adposition: str
+    negation: str
+    auxiliary: str
+    article: str
+    question: str
+    affixation: str
+    script: str = "Latn"
+    anchor_share: float | None = None
+    data_share: float = 1.0
+
+    def __post_init__(self):
+        closed = FEATURES | {"affixation": AFFIXATION, "script": tuple(ALPHABETS)}
+        for name, values in closed.items():
+            if getattr(self, name) not in values:
+                given = getattr(self, name)
+                raise XtlError(f"world language {self.code}: {name} {given!r} is none of {', '.join(values)}")
+        for name in ("anchor_share", "data_share"):
+            share = getattr(self, name)
+            if share is not None and not 0 <= share <= 1:
+                raise XtlError(f"world language {self.code}: {name} {share} is not between 0 and 1")
+
+    def vector(self) -> tuple[int, ...]:
+        """Binary syntactic features, one per (feature, value), as in URIEL; affixation, script and lexicon are not in it."""
+        ones = [int(getattr(self, name) == value) for name, values in FEATURES.items() for value in values]
+        verb_object = self.order != "SOV"  # URIEL, too, holds VO/OV besides the order of all three
+        return (*ones, int(verb_object), int(not verb_object))
+
+
+def _row(code: str, about: str, syntax: str, affixation: str, script: str = "Latn") -> Language:
+    words = syntax.split()
+    place = {"<": "before", ">": "after", "-": "none", "1": "first", "=": "in place"}
+    values = [words[0], *(place[w] for w in words[1:])]
+    return Language(
+        code=code, about=about, affixation=affixation, script=script, **dict(zip(FEATURES, values, strict=True))
+    )
+
+
+# Codes are from ISO 639-3's private range qaa-qtz: qn. near, qm. middle, qf. far from English.
+# Columns: order, adjective, adposition, negation, auxiliary, article, question; < before, > after, - none, 1 first, = in place.
+LANGUAGES: dict[str, Language] = {
+    row.code: row
+    for row in (
+        _row("en", "English: real words, regularised grammar", "SVO < < < < < 1", "weak"),
+        _row("qna", "near: the syntax of English, no affixes", "SVO < < < < < 1", "isolating"),
+        _row("qnb", "near: verb before negation; affixes in chains", "SVO < < > < < 1", "agglutinative"),
+        _row("qnc", "near: noun before adjective; fused affixes", "SVO > < < < < 1", "fusional"),
+        _row("qma", "middle: no articles, noun and verb come first", "SVO > < > < - 1", "isolating", "Cyrl"),
+        _row("qmb", "middle: verb first; affixes in chains", "VSO > < < < < =", "agglutinative"),
+        _row("qmc", "middle: postpositions, late articles; fused affixes", "SVO < > < > > =", "fusional", "Grek"),
+        _row("qfa", "far: verb last, late articles, no affixes", "SOV > > < > > =", "isolating"),
+        _row("qfb", "far: verb last, no articles; affixes in chains", "SOV < > > > - =", "agglutinative", "Geor"),
+        _row("qfc", "far: the mirror of English; fused affixes", "SOV > > > > > =", "fusional"),
+    )
+}
+
+
+def language_table(overrides: dict[str, dict[str, Any]]) -> dict[str, Language]:
+    """LANGUAGES with some columns of some rows replaced; a new code starts as a copy of English."""
+    table = dict(LANGUAGES)
+    known = {f.name for f in fields(Language)} - {"code"}
+    for code, changes in overrides.items():
+        for name in changes:
+            if name not in known:
+                raise XtlError(f"world language {code}: unknown feature {name!r}.{nearest(name, known)}")
+        base = table.get(code) or replace(LANGUAGES[SOURCE], code=code, about="added", affixation="isolating")
+        table[code] = replace(base, **changes)
+    return table
+
+
+def distance(language: Language | str, to: Language | str = SOURCE) -> float:
+    """Cosine distance of two syntactic feature vectors, 0 (the same) to 1 (no value in common)."""
+    a, b = (LANGUAGES[x].vector() if isinstance(x, str) else x.vector() for x in (language, to))
+    product = sum(x * y for x, y in zip(a, b, strict=True))
+    return 1 - product / math.sqrt(sum(a) * sum(b))

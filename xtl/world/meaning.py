@@ -1,0 +1,282 @@
+"""What can be said in the world: concepts, facts about them, and propositions drawn from these; no language yet.
+
+Shapes: N propositions drawn at a time, one integer array a slot.
+"""
+
+import functools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from xtl.world.options import World
+
+
+class Concept(NamedTuple):
+    """One content word's meaning. `english` is also its form in English."""
+
+    id: int
+    english: str
+    kind: str  # noun, verb, adjective, adverb, number, given, family, place_name, org_name, org_noun
+    type: str = ""  # of nouns: person, animal, ...; of adjectives: quality or state
+    special: bool = False  # belongs to the special domain alone
+
+
+NOUNS = {
+    "person": "teacher doctor farmer singer driver painter",
+    "animal": "dog cat horse bird goat bear",
+    "food": "apple onion carrot lemon melon egg",
+    "thing": "book lamp drum hammer coat clock",
+    "vehicle": "car boat train truck wagon sled",
+    "place": "garden river village market forest castle",
+}
+SPECIAL_NOUNS = {"person": "nurse patient", "thing": "vaccine virus", "food": "pill", "place": "clinic"}
+VERBS = "watch follow help visit clean paint open kick push pull call count repair lift wash want"
+SPECIAL_VERBS = "treat test infect"
+INTRANSITIVE = "wait jump rest"
+QUALITIES = "red big old soft tall cheap"
+STATES = "tired glad calm proud angry bored"
+ADVERBS = "today again early soon"
+NUMBERS = "two three five"
+NAMES = {
+    "given": "Anna Omar Lena Ivan Mira Hugo",
+    "family": "Moss Reed Voss Lind",
+    "place_name": "Orin Tavra Belsk Quel Dumar Sorno",
+    "org_name": "Delta Nova Arco Vertex",
+    "org_noun": "Bank Works",
+}
+PLACES = ("in", "near", "behind")  # relations of a place; function words, not concepts
+ANIMATE = ("person", "animal")
+
+
+def _concepts() -> tuple[Concept, ...]:
+    rows: list[tuple[str, str, str, bool]] = []
+    for type_ in NOUNS:
+        rows += [(w, "noun", type_, False) for w in NOUNS[type_].split()]
+        rows += [(w, "noun", type_, True) for w in SPECIAL_NOUNS.get(type_, "").split()]
+    rows += [(w, "verb", "transitive", False) for w in VERBS.split()]
+    rows += [(w, "verb", "transitive", True) for w in SPECIAL_VERBS.split()]
+    rows += [(w, "verb", "intransitive", False) for w in INTRANSITIVE.split()]
+    rows += [(w, "adjective", "quality", False) for w in QUALITIES.split()]
+    rows += [(w, "adjective", "state", False) for w in STATES.split()]
+    rows += [(w, "adverb", "", False) for w in ADVERBS.split()]
+    rows += [(w, "number", "", False) for w in NUMBERS.split()]
+    for kind, words in NAMES.items():
+        rows += [(w, kind, "name", False) for w in words.split()]
+    return tuple(Concept(i, *row) for i, row in enumerate(rows))
+
+
+CONCEPTS = _concepts()
+BY_KIND = {k: tuple(c for c in CONCEPTS if c.kind == k) for k in dict.fromkeys(c.kind for c in CONCEPTS)}
+
+
+class Phrase(NamedTuple):
+    """A participant: a noun (with quality, and number 1, 2 = plural, or 2 + a number word's concept) or a name."""
+
+    noun: int
+    quality: int = -1
+    number: int = 1
+    definite: bool = True
+    second: int = -1  # second word of a name: family name, or what kind of organisation
+
+
+class Clause(NamedTuple):
+    """One proposition. `object` None: intransitive; `state` >= 0: "subject was state", the verb is then unused (-1)."""
+
+    verb: int
+    subject: Phrase
+    object: Phrase | None = None
+    negated: bool = False
+    future: bool = False
+    relation: int = -1  # index into PLACES
+    place: Phrase | None = None
+    adverb: int = -1
+    state: int = -1
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is true in one world: who does what to whom how often, and what follows from it."""
+
+    subject_weights: np.ndarray  # [verbs, participants]
+    object_weights: np.ndarray  # [verbs, participants]; zero rows for intransitive verbs
+    verb_weights: np.ndarray  # [verbs]
+    place_weights: np.ndarray  # [participants]
+    participants: np.ndarray  # concept id of each participant column: nouns and names
+    verbs: np.ndarray  # concept id of each verb row
+    qualities: np.ndarray  # [participants, qualities] how often a noun has a quality
+    frequency: np.ndarray  # [concepts] relative, within a sort of concept; 0 where all are equally frequent
+    next_verb: dict[int, int]  # transitive verb -> what happens then
+    state: dict[int, int]  # transitive verb -> state of its subject afterwards
+
+
+@functools.lru_cache(maxsize=8)
+def facts(world: World) -> Facts:
+    """The facts of a world: Zipf frequencies and sparse Dirichlet preferences, drawn once from its seed."""
+    rng = world.rng("facts")
+    verbs = BY_KIND["verb"]
+    taking = tuple(c for kind in ("noun", "given", "place_name", "org_name") for c in BY_KIND[kind])
+
+    def zipf(n: int) -> np.ndarray:
+        weights = 1 / (rng.permutation(n) + 4.0)  # offset 4: the rarest of 16 verbs is still 5 times rarer, not 16
+        return weights / weights.sum()
+
+    def sort(concept: Concept) -> str:
+        return concept.type if concept.kind == "noun" else concept.kind
+
+    sorts = np.array([sort(c) for c in taking])
+    frequency = np.zeros(len(taking))
+    for name in np.unique(sorts):
+        frequency[sorts == name] = zipf(int((sorts == name).sum()))
+    subject_sorts = ("person", "animal", "given", "org_name")
+    object_sorts = ("person", "animal", "food", "thing", "vehicle", "given", "place_name")
+
+    def prefer(allowed: tuple[str, ...], alpha: float) -> np.ndarray:
+        share = rng.dirichlet([alpha] * len(allowed))
+        share = 0.9 * share + 0.1 / len(allowed)  # no combination is impossible, so swapped roles can be said
+        weights = np.zeros(len(taking))
+        for name, s in zip(allowed, share, strict=True):
+            within = frequency[sorts == name] * rng.gamma(1.0, size=int((sorts == name).sum()))
+            weights[sorts == name] = s * within / within.sum()
+        return weights
+
+    subjects, objects = [], []
+    for verb in verbs:
+        subjects.append(prefer(subject_sorts, 0.5))
+        objects.append(prefer(object_sorts, 0.25) if verb.type == "transitive" else np.zeros(len(taking)))
+    transitive = [c.id for c in verbs if c.type == "transitive"]
+    order = rng.permutation(transitive)
+    states = [c.id for c in BY_KIND["adjective"] if c.type == "state"]
+    places = np.where(sorts == "place", frequency, 0) + 0.5 * np.where(sorts == "place_name", frequency, 0)
+    overall = np.zeros(len(CONCEPTS))
+    overall[[c.id for c in taking]] = frequency
+    verb_weights = zipf(len(verbs))
+    overall[[c.id for c in verbs]] = verb_weights
+    quality_count = sum(c.type == "quality" for c in BY_KIND["adjective"])
+    return Facts(
+        subject_weights=np.array(subjects),
+        object_weights=np.array(objects),
+        verb_weights=verb_weights,
+        frequency=overall,
+        place_weights=places / places.sum(),
+        participants=np.array([c.id for c in taking]),
+        verbs=np.array([c.id for c in verbs]),
+        qualities=rng.dirichlet([0.3] * quality_count, size=len(taking)),
+        next_verb={int(a): int(b) for a, b in zip(order, np.roll(order, -1), strict=True)},
+        state={int(v): int(states[i % len(states)]) for i, v in enumerate(rng.permutation(transitive))},
+    )
+
+
+def _draw(rng: np.random.Generator, weights: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """One column for each entry of `rows`, with that row's weights."""
+    cumulative = np.cumsum(weights, axis=1)
+    cumulative /= cumulative[:, -1:]
+    # Laying the rows end to end lets one binary search serve all of them.
+    flat = (cumulative + np.arange(len(weights))[:, None]).ravel()
+    picked = np.searchsorted(flat, rng.random(len(rows)) * (1 - 1e-12) + rows, side="right")
+    return picked - rows * weights.shape[1]
+
+
+def split_of(world: World, verb: np.ndarray, subject: np.ndarray, object_: np.ndarray) -> np.ndarray:
+    """0 train, 1 dev, 2 test for each (verb, subject, object): 80, 10, 10 %. Splits of all tasks share no such core."""
+    x = (verb.astype(np.uint64) << np.uint64(32)) + (subject.astype(np.uint64) << np.uint64(16))
+    x += (object_ + 1).astype(np.uint64) + np.uint64((world.seed * 0x9E3779B97F4A7C15) % 2**64)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):  # splitmix64
+        x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
+    bucket = (x ^ (x >> np.uint64(31))) % np.uint64(10)
+    return np.where(bucket == 8, 1, np.where(bucket == 9, 2, 0))
+
+
+def clauses(
+    world: World,
+    rng: np.random.Generator,
+    count: int,
+    *,
+    split: int,
+    special: float = 0.0,
+    allowed: frozenset[int] | None = None,
+    transitive: bool = False,
+    definite: float = 0.6,
+    negated: float = 0.25,
+    modifiers: float = 0.5,
+) -> list[Clause]:
+    """`count` propositions of one split (0, 1, 2).
+
+    special: probability of the special domain; allowed: the only concepts to use (None: all); modifiers: probability of
+    each of quality, place and adverb.
+    """
+    f = facts(world)
+
+    def usable(ids: Iterable[int]) -> np.ndarray:
+        return np.array([allowed is None or int(i) in allowed for i in ids])
+
+    def by_domain(weights: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        """Rows for general speech, then rows for the special domain, whose own words are far more frequent there."""
+        own = np.array([CONCEPTS[int(i)].special for i in ids])
+        both = np.concatenate([weights * ~own, weights * np.where(own, 6.0, 0.3)])
+        return np.maximum(both, 1e-12) * usable(ids)
+
+    bare_verbs = f.object_weights.sum(1) == 0
+    verbs = by_domain(f.verb_weights[None], f.verbs) * ~(bare_verbs & transitive)
+    subjects, objects, places = (
+        by_domain(w, f.participants) for w in (f.subject_weights, f.object_weights, f.place_weights[None])
+    )
+    ids = [c.id for c in BY_KIND["adjective"] if c.type == "quality"]
+    qualities = np.maximum(f.qualities, 1e-9) * usable(ids)
+    adverbs, numbers = ([c.id for c in BY_KIND[k] if allowed is None or c.id in allowed] for k in ("adverb", "number"))
+    made: list[Clause] = []
+    while len(made) < count:
+        n = int((count - len(made)) * (1.5 if split == 0 else 12)) + 16
+        domain = (rng.random(n) < special).astype(int)
+        verb = _draw(rng, verbs, domain)
+        row = verb + domain * len(f.verbs)
+        subject, object_ = _draw(rng, subjects, row), _draw(rng, objects, row)
+        place, relation = _draw(rng, places, domain), rng.integers(len(PLACES), size=n)
+        bare = bare_verbs[verb]
+        core_object = np.where(bare, -1, f.participants[object_])
+        good = split_of(world, f.verbs[verb], f.participants[subject], core_object) == split
+        good &= (subject != object_) & (place != object_)
+        rates = modifiers * np.array([0.8, 0.8, 0.8, 0.5])  # quality of subject and object, place, adverb
+        has = (rng.random((n, 4)) < rates) & [usable(ids).any(), usable(ids).any(), True, bool(adverbs)]
+        chance = rng.random((n, 6))
+        quality = np.array(ids)[np.stack([_draw(rng, qualities, s) for s in (subject, object_)], axis=1)]
+        pick = rng.integers(1 << 16, size=(n, 6))
+
+        def phrase(i: int, slot: int) -> Phrase:
+            concept = CONCEPTS[int(f.participants[(subject, object_, place)[slot][i]])]  # noqa: B023
+            if concept.kind != "noun":
+                return Phrase(concept.id, second=_second(concept, int(pick[i, slot]), allowed))  # noqa: B023
+            number = 1
+            if slot < 2 and chance[i, slot] < 0.35:  # noqa: B023
+                counted = numbers and chance[i, slot] < 0.15  # noqa: B023
+                number = 2 + numbers[pick[i, slot] % len(numbers)] if counted else 2  # noqa: B023
+            own = int(quality[i, slot]) if slot < 2 and has[i, slot] else -1  # noqa: B023
+            return Phrase(concept.id, own, number, bool(chance[i, 2 + slot] < definite))  # noqa: B023
+
+        for i in np.flatnonzero(good)[: count - len(made)].tolist():
+            placed = bool(has[i, 2])
+            made.append(
+                Clause(
+                    int(f.verbs[verb[i]]),
+                    phrase(i, 0),
+                    None if bare[i] else phrase(i, 1),
+                    negated=bool(pick[i, 3] < negated * (1 << 16)),
+                    future=bool(pick[i, 4] < 0.3 * (1 << 16)),
+                    relation=int(relation[i]) if placed else -1,
+                    place=phrase(i, 2) if placed else None,
+                    adverb=adverbs[pick[i, 5] % len(adverbs)] if has[i, 3] else -1,
+                )
+            )
+    return made
+
+
+def _second(name: Concept, number: int, allowed: frozenset[int] | None) -> int:
+    """A second name word: always for organisations, half of the time for persons, never for places."""
+    if name.kind == "place_name":
+        return -1
+    family = name.kind == "given"
+    words = [c.id for c in BY_KIND["family" if family else "org_noun"] if allowed is None or c.id in allowed]
+    if not words or (family and number % 2):
+        return -1
+    return words[(number // 2) % len(words)]
