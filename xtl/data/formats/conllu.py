@@ -85,7 +85,7 @@ def depth(heads: Sequence[int], word: int) -> int:
 
 
 def head_part(sentence: Sentence, first: int, last: int, language: str) -> int:
-    """The part of a multiword token whose tag it takes: nearest the root; ties by precedence of tags, then the first."""
+    """The part of a multiword token whose tag it takes: nearest the root; a tie by precedence, then the first."""
     depths = {word: depth(sentence.heads, word) for word in range(first, last + 1)}
     nearest_root = [word for word in depths if depths[word] == min(depths.values())]
     order = TAGS_BY_PRECEDENCE.get(language, TAGS_BY_PRECEDENCE[""]).split()
