@@ -12,6 +12,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -64,9 +65,7 @@ def encoded(
         for start in range(0, len(examples), CHUNK):
             chunk = list(examples[start : start + CHUNK])
             made = module.encode(task, chunk, tokenizer, max_length=max_length, train=train, **options)
-            if len(made) != len(chunk):
-                raise XtlError(f"task {task.name}: {len(chunk)} examples were encoded as {len(made)}")
-            yield made, start + len(chunk), len(examples)
+            yield _renumbered(made, start), start + len(chunk), len(examples)
 
     folder = data.get("cache") or ""
     if not folder:
@@ -87,6 +86,14 @@ def encoded(
     fingerprint = hashlib.sha256(text.encode()).hexdigest()
     entry = Path(folder).expanduser() / f"{task.name}-{language}-{split}-{fingerprint[:16]}"
     return _open_or_build(entry, fingerprint, made_of, chunks, progress, wait_s)
+
+
+def _renumbered(part: Encoded, start: int) -> Encoded:
+    """The chunk with its column `_example` (which of the examples encoded a segment belongs to) counted from all."""
+    if "_example" not in part.segment_columns:
+        return part
+    column = part.segment_columns["_example"]
+    return replace(part, segment_columns={**part.segment_columns, "_example": column + column.dtype.type(start)})
 
 
 def _listed(value: Any) -> Any:
