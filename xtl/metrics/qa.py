@@ -170,6 +170,7 @@ def _best_threshold(
     """The script's search: from "answer nothing", questions are admitted by rising null score (ties in the order of
     `gold`); the best running score, 0..100, and the null score at which it stood.
 
+    A non-empty answer to an unanswerable question counts against, even one without tokens, which scores 1 elsewhere.
     Within a tie the running score may not be one that a threshold can produce; that is the script's, and small. If
     admitting nothing is best, the threshold lies below every null score (the script says 0, which is right only for
     null scores that are probabilities).

@@ -181,10 +181,11 @@ def mean_average_precision(
         wanted = {candidate.strip() for candidate in right}
         if not wanted:
             raise XtlError(f"query {query} has no right candidate")
-        divisor, hits = min(len(wanted), k), 0
+        divisor, hits, precisions = min(len(wanted), k), 0, 0.0
         for rank, candidate in enumerate(rankings.get(query, ())[:k], start=1):
             if candidate in wanted:
                 wanted.remove(candidate)
                 hits += 1
-                total += hits / rank / divisor
+                precisions += hits / rank
+        total += precisions / divisor
     return 100.0 * total / len(gold)

@@ -13,6 +13,7 @@ from xtl.metrics.prediction_files import SUFFIX, file_path, kind_of, parse_label
 from xtl.metrics.retrieval import mean_average_precision, pair_f1
 from xtl.metrics.submission import WORDS, check, expected_of_labels
 from xtl.metrics.tagging import tagging_scores
+from xtl.tasks.base import catalog, get_task
 
 
 def score_content(task: str, language: str, kind: str, gold: Any, predictions: Any) -> dict[str, float]:
@@ -32,7 +33,7 @@ def score_content(task: str, language: str, kind: str, gold: Any, predictions: A
         else:
             scores = qa.squad_v2(gold, predictions)
     elif task == "qqp":
-        scores = accuracy_and_f1(gold, predictions, positive="1")
+        scores = accuracy_and_f1(gold, predictions, positive=get_task(task).labels[-1])
     else:
         scores = {"accuracy": accuracy(gold, predictions)}
     return scores | {"n": len(gold)}
@@ -93,8 +94,6 @@ def score_folder(predictions: Pathish, labels: Pathish, benchmark: str | None = 
 
 
 def _family(task: str) -> str:
-    from xtl.tasks.base import catalog
-
     return catalog()[task].family if task in catalog() else ""
 
 
