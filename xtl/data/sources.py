@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from xtl.data.formats.base import Files
+from xtl.data.formats.base import Files, Join
 from xtl.errors import XtlError, nearest
 from xtl.tasks.base import Loaded, Task
 
@@ -102,8 +102,8 @@ def _source(task: Task, data: Mapping[str, Any]) -> str:
     return source
 
 
-def _files(task: Task) -> Files:
-    assert isinstance(task.files, Files)
+def _files(task: Task) -> Files | Join:
+    assert isinstance(task.files, Files | Join)
     return task.files
 
 

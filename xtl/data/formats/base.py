@@ -219,3 +219,42 @@ class Files:
             return f"task {self.task}: its files have no split {split!r} for language {language!r}"
         looked = ", ".join(tried)
         return f"task {self.task}: no {split} files for {language!r}: looked in {folder} for {looked}. {self.get}"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Join:
+    """Several tasks' files as one set: the examples one after the other, ids led by the part's name.
+
+    The option `parts` names those to take (default all); each part's own options stand under its name.
+    """
+
+    task: str
+    parts: Mapping[str, "Files"]
+
+    def __call__(self, root: Path, language: str, split: str, options: Mapping[str, Any] | None = None) -> Loaded:
+        """Raises XtlError if any of the parts is missing or damaged: a join without a part would be another task."""
+        examples: list[Example] = []
+        dropped: Counter = Counter()
+        read: list[str] = []
+        for name, part in self._chosen(options).items():
+            loaded = part(root, language, split, (options or {}).get(name))
+            examples += [replace(e, id=f"{name}:{e.id}") for e in loaded.examples]
+            dropped.update(loaded.dropped)
+            read += loaded.files
+        return Loaded(examples, dropped=dropped, files=tuple(read))
+
+    def find(self, root: Path, language: str, split: str, options: Mapping[str, Any] | None = None) -> Found | None:
+        """The files of all parts; None unless every part is there."""
+        found = [
+            part.find(root, language, split, (options or {}).get(name)) for name, part in self._chosen(options).items()
+        ]
+        if any(f is None for f in found):
+            return None
+        return Found(tuple(p for f in found if f is not None for p in f.paths), language, split, language)
+
+    def _chosen(self, options: Mapping[str, Any] | None) -> dict[str, "Files"]:
+        wanted = tuple((options or {}).get("parts") or self.parts)
+        for name in (*wanted, *(n for n in options or {} if n != "parts")):
+            if name not in self.parts:
+                raise XtlError(f"task {self.task} has no part {name!r}.{nearest(name, self.parts)}")
+        return {name: self.parts[name] for name in wanted}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from xtl.data.formats.base import Found, Read
 from xtl.data.formats.examples import Labels
-from xtl.data.formats.text import lines
+from xtl.data.formats.text import json_file, lines
 from xtl.errors import XtlError
 from xtl.tasks.base import Loaded, Tagged
 
@@ -64,3 +64,28 @@ def _tag(labels: Labels, tag: str | None, where: str) -> int:
     if tag is None:
         raise XtlError(f"{where}: a word without a tag")
     return labels.index(tag, where)
+
+
+def read_lines_with_tag_file(count: int) -> Read:
+    """Reader of one sentence a line, `words TAB tags`, and a JSON file with the ids of `count` tags (jiant's CCG)."""
+
+    def read_found(found: Found) -> Loaded:
+        path, tag_file = found.paths
+        tag_ids = json_file(tag_file)
+        if not isinstance(tag_ids, dict) or any(i not in range(count) for i in tag_ids.values()):
+            raise XtlError(f"{tag_file}: expected an object from tag to an id of 0 to {count - 1}")
+        examples: list[Tagged] = []
+        for number, line in lines(path):
+            if not line.strip():
+                continue
+            words, _, tags = (part.split() for part in line.partition("\t"))
+            where = f"{path}:{number}"
+            if len(words) != len(tags) and (tags or found.split != "test"):
+                raise XtlError(f"{where}: {len(words)} words but {len(tags)} tags")
+            unknown = next((tag for tag in tags if tag not in tag_ids), None)
+            if unknown is not None:
+                raise XtlError(f"{where}: tag {unknown!r} is not in {tag_file}")
+            examples.append(Tagged(str(len(examples)), tuple(words), tuple(tag_ids[t] for t in tags) or None))
+        return Loaded(examples)
+
+    return read_found

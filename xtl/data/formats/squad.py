@@ -11,8 +11,8 @@ from xtl.errors import XtlError
 from xtl.tasks.base import Loaded, Span
 
 
-def questions(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(file and id, question object with its paragraph's context) in file order."""
+def questions(path: Path, *, keep: tuple[str, ...] = ()) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(file and id, question object with its paragraph's context and, where there, the keys `keep`) in file order."""
     document = json_file(path)
     for article in _list(document, "data", str(path)):
         for paragraph in _list(article, "paragraphs", str(path)):
@@ -20,7 +20,7 @@ def questions(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 where = f"{path}: id {qa.get('id', '(none)')}"
                 if "context" not in paragraph:
                     raise XtlError(f"{where}: its paragraph has no context")
-                yield where, {**qa, "context": paragraph["context"]}
+                yield where, {**qa, **{key: paragraph[key] for key in ("context", *keep) if key in paragraph}}
 
 
 def _list(parent: Any, key: str, where: str) -> list:

@@ -53,7 +53,12 @@ def parse_json(text: str, where: str) -> Any:
 
 
 def tsv(
-    path: Path, *, columns: Sequence[str] = (), quoted: bool = False, label_last: bool = False
+    path: Path,
+    *,
+    columns: Sequence[str] = (),
+    quoted: bool = False,
+    label_last: bool = False,
+    short_rows: bool = False,
 ) -> Iterator[tuple[str, Row]]:
     """(where, row) of a tab-separated file.
 
@@ -62,6 +67,7 @@ def tsv(
       quoted: the dialect of Python's `csv` writer, which XTREME's own files are in. Originals are unquoted and hold
         bare quotation marks; read the wrong way, rows run together or keep doubled quotes.
       label_last: rows may be longer than the header and then end in the column the header ends in (GLUE's SNLI).
+      short_rows: rows may lack their last columns (GLUE's QQP); the reader of the row decides what that means.
     """
     header: list[str] = list(columns)
     for number, line in lines(path):
@@ -76,8 +82,8 @@ def tsv(
             continue
         if label_last and len(cells) > len(header):
             cells = [*cells[: len(header) - 1], cells[-1]]
-        fits = len(cells) == len(header) or (columns and len(cells) == len(header) - 1)
-        if not fits:
+        missing = len(header) - len(cells)
+        if missing < 0 or missing > (len(header) if short_rows else bool(columns)):
             raise XtlError(f"{where}: {len(cells)} columns, expected {len(header)} ({', '.join(header)})")
         yield where, dict(zip(header, cells, strict=False))
 

@@ -1,0 +1,46 @@
+"""Cosmos QA: commonsense questions on blog paragraphs, four answers. Prompt = context + question. English."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from xtl.data.formats.base import At, Files, Place, by_row
+from xtl.data.formats.examples import choice_label, choices
+from xtl.data.formats.text import comma_separated, json_lines
+from xtl.tasks.base import Choice, Task
+
+ANSWERS = ("answer0", "answer1", "answer2", "answer3")
+DEV_IN_JSON = {"train": "train", "dev": "valid", "test": "test"}
+
+
+def example(row: Mapping[str, Any], place: Place) -> Choice:
+    return choices(
+        f"{place.text(row, 'context')} {place.text(row, 'question')}",
+        [place.text(row, answer) for answer in ANSWERS],
+        choice_label(row.get("label"), place, names=("0", "1", "2", "3")),
+        place.text(row, "id"),
+    )
+
+
+TASK = Task(
+    name="cosmosqa",
+    family="choice",
+    about="Cosmos QA: commonsense reading comprehension, four answers",
+    languages=("en",),
+    splits=("train", "dev", "test"),
+    metric="accuracy",
+    max_length=256,
+    sizes={"train": 25262, "dev": 2985, "test": 6963},
+    files=Files(
+        task="cosmosqa",
+        at=(
+            At(
+                paths=("{split}.csv",),
+                splits={"train": ("train", "train_sample"), "dev": "valid", "test": "test"},
+                read=by_row(comma_separated, example),
+            ),
+            At(paths=("{split}.jsonl",), splits=DEV_IN_JSON, read=by_row(json_lines, example)),
+        ),
+        get="Put train.csv and valid.csv of github.com/wilburOne/cosmosqa (data/) into cosmosqa/",
+    ),
+    licence="CC BY 4.0",
+)

@@ -1,0 +1,44 @@
+"""PAWS-X: paraphrase or only the same words? Seven languages, trained on English; machine-translated training data of
+the distribution load as further training languages."""
+
+from functools import partial
+
+from xtl.data.formats.base import At, Files, by_row
+from xtl.data.formats.examples import Labels, pair
+from xtl.data.formats.text import tsv
+from xtl.tasks.base import Task
+
+LABELS = Labels("pawsx", ("0", "1"))
+COLUMNS = ("sentence1", "sentence2", "label")
+TRANSLATED = ("de", "es", "fr", "ja", "ko", "zh")
+ORIGINAL = by_row(tsv, pair(LABELS, "sentence1", "sentence2", id="id"))
+XTREME = by_row(partial(tsv, columns=COLUMNS, quoted=True), pair(LABELS, "sentence1", "sentence2"))
+WORDS = {"train": "train", "dev": "dev_2k", "test": "test_2k"}
+
+TASK = Task(
+    name="pawsx",
+    family="pair",
+    about="PAWS-X: paraphrase identification in 7 languages, trained on English",
+    languages=("de", "en", "es", "fr", "ja", "ko", "zh"),
+    splits=("train", "dev", "test"),
+    metric="accuracy",
+    labels=LABELS.words,
+    train="pawsx",
+    sizes={"train": 49401, "dev": 2000, "test": 2000},
+    files=Files(
+        task="pawsx",
+        at=(
+            At(paths=("x-final/{language}/{split}.tsv",), splits=WORDS, read=ORIGINAL),
+            At(
+                paths=("x-final/{language}/{split}.tsv",),
+                splits={"train": "translated_train"},
+                languages=TRANSLATED,
+                read=ORIGINAL,
+            ),
+            At(paths=("xtreme/{split}-{language}.tsv",), read=XTREME),
+        ),
+        get="Unpack x-final.tar.gz of github.com/google-research-datasets/paws/tree/master/pawsx into pawsx/",
+    ),
+    benchmarks=("xtreme",),
+    licence="free for any purpose, credit to Google LLC",
+)

@@ -1,0 +1,34 @@
+"""Quora Question Pairs: do two questions ask the same? English. A few lines of the training file lack columns."""
+
+from functools import partial
+
+from xtl.data.formats.base import At, Files, by_row
+from xtl.data.formats.examples import Labels, pair
+from xtl.data.formats.text import tsv
+from xtl.tasks.base import Task
+
+LABELS = Labels("qqp", ("0", "1"))
+ROW = pair(LABELS, "question1", "question2", label="is_duplicate")
+
+TASK = Task(
+    name="qqp",
+    family="pair",
+    about="Quora Question Pairs: duplicate questions",
+    languages=("en",),
+    splits=("train", "dev", "test"),
+    metric="accuracy_f1",
+    labels=LABELS.words,
+    sizes={"train": 363846, "dev": 40430, "test": 390965},
+    files=Files(
+        task="qqp",
+        at=(
+            At(
+                paths=("QQP/{split}.tsv",),
+                splits={"train": ("train", "train_9k"), "dev": ("dev", "dev_1k"), "test": "test"},
+                read=by_row(partial(tsv, short_rows=True), ROW),
+            ),
+        ),
+        get="Unpack QQP.zip of gluebenchmark.com into qqp/",
+    ),
+    licence="Quora's terms, non-commercial",
+)

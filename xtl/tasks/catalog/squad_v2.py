@@ -1,0 +1,23 @@
+"""SQuAD 2.0: as 1.1, but a third of the questions cannot be answered from the paragraph. English."""
+
+from xtl.data.formats import squad
+from xtl.data.formats.base import At, Files
+from xtl.tasks.base import Task
+
+TASK = Task(
+    name="squad_v2",
+    family="span",
+    about="SQuAD 2.0: extractive question answering with unanswerable questions",
+    languages=("en",),
+    splits=("train", "dev"),
+    metric="best_em_f1",
+    max_length=384,
+    sizes={"train": 130319, "dev": 11873},
+    files=Files(
+        task="squad_v2",
+        at=(At(paths=("{split}-v2.0.json",), splits={"train": "train", "dev": "dev"}, read=squad.read()),),
+        get="Put train-v2.0.json and dev-v2.0.json of rajpurkar.github.io/SQuAD-explorer into squad_v2/",
+    ),
+    options={"unanswerable": True},
+    licence="CC BY-SA 4.0",
+)

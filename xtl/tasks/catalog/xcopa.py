@@ -1,0 +1,31 @@
+"""XCOPA: COPA translated into eleven languages, none of them English (trap 15.14: English is COPA, another data set).
+
+Trained on Social IQa, then on COPA.
+"""
+
+from xtl.data.formats.base import At, Files
+from xtl.tasks.base import Task
+from xtl.tasks.catalog import copa
+from xtl.tasks.catalog._tables import words
+
+TASK = Task(
+    name="xcopa",
+    family="choice",
+    about="XCOPA: causal commonsense in 11 languages, trained on Social IQa and COPA",
+    languages=words("et ht id it qu sw ta th tr vi zh"),
+    splits=("dev", "test"),
+    metric="accuracy",
+    train="copa",
+    sizes={"dev": 100, "test": 500},
+    files=Files(
+        task="xcopa",
+        at=(
+            At(paths=("data/{language}/{split}.{language}.jsonl",), splits=copa.SPLITS, read=copa.READ),
+            At(paths=("{split}.{language}.jsonl",), splits=copa.SPLITS, read=copa.READ),
+            At(paths=("xtreme/{split}-{language}.jsonl",), splits=copa.SPLITS, read=copa.READ),
+        ),
+        get="Put data/ of github.com/cambridgeltl/xcopa into xcopa/",
+    ),
+    benchmarks=("xtreme-r",),
+    licence="CC BY 4.0",
+)
