@@ -4,6 +4,7 @@ A task's `files` is a `Files`: layouts in the order they are looked for, each a 
 same declaration answers all questions: load a split, which languages and splits are there, what to hash, what to pack.
 """
 
+import functools
 import glob
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -115,6 +116,7 @@ class At:
     codes: language -> its name in file names or inside the files; a language without one is not in this layout.
     languages: None means any. optional: patterns of files that are read when present, appended after the others.
     when: option values this layout serves; {} serves all.
+    inside: for files that hold several languages, the codes found in the first of the paths.
     A pattern with `*` matches any number of files, taken in the order of their names.
     """
 
@@ -125,6 +127,7 @@ class At:
     languages: tuple[str, ...] | None = None
     optional: tuple[str, ...] = ()
     when: Mapping[str, Any] = field(default_factory=dict)
+    inside: Callable[[Path], Iterable[str]] | None = None
 
     def has(self, language: str, split: str, options: Mapping[str, Any]) -> bool:
         known = language in self.codes if self.codes else self.languages is None or language in self.languages
@@ -144,6 +147,8 @@ class At:
             matched = [_match(folder, p) for p in required]
             if not all(matched):
                 continue
+            if self.inside and self.codes.get(language, language) not in _codes_inside(self.inside, matched[0][0]):
+                continue
             paths = tuple(p for group in matched + [_match(folder, p) for p in optional] for p in group)
             size = sum(p.stat().st_size for p in paths)
             if best is None or size > best[0]:
@@ -151,6 +156,17 @@ class At:
         if best is None:
             return None
         return Found(best[1], language, split, self.codes.get(language, language), options)
+
+
+def _codes_inside(inside: Callable[[Path], Iterable[str]], path: Path) -> frozenset[str]:
+    stat = path.stat()
+    return _codes_of(inside, path, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=1000)
+def _codes_of(inside: Callable[[Path], Iterable[str]], path: Path, size: int, mtime_ns: int) -> frozenset[str]:
+    """Once a process for each (path, size, time)."""
+    return frozenset(inside(path))
 
 
 def _match(folder: Path, pattern: str) -> list[Path]:
@@ -215,6 +231,9 @@ class Files:
             if at.has(language, split, options):
                 for required, _ in at.patterns(language, split, options):
                     tried += [p for p in required if p not in tried]
+                    if at.inside and _match(folder, required[0]):
+                        there = ", ".join(sorted(_codes_inside(at.inside, folder / required[0])))
+                        return f"task {self.task}: {folder / required[0]} has nothing for {language!r}, only {there}"
         if not tried:
             return f"task {self.task}: its files have no split {split!r} for language {language!r}"
         looked = ", ".join(tried)

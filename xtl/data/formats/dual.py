@@ -7,6 +7,7 @@ gold pairs. A candidate of two parts (a sentence and its paragraph) has a tab be
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from xtl.data.formats.base import Found, Place, collect
@@ -138,8 +139,12 @@ def read_mentions(found: Found) -> Loaded:
     return Loaded([*queries, *pool] if queries else [], gold=gold)
 
 
-def _mentions(path: Any) -> Iterator[tuple[str, Mapping[str, Any], Mapping[str, Any]]]:
+def _mentions(path: Path) -> Iterator[tuple[str, Mapping[str, Any], Mapping[str, Any]]]:
     """(where, context, mention); a record holds one mention or the list of those that share a context."""
     for where, row in json_lines(path):
         for mention in row["mentions"] if "mentions" in row else [row["mention"]]:
             yield where, row["context"], mention
+
+
+def mention_languages(path: Path) -> set[str]:
+    return {str(context["language"]) for _, context, _ in _mentions(path)}

@@ -36,6 +36,7 @@ TASK = Task(
             At(
                 paths=(MENTIONS, "candidate_set_entities.jsonl"),
                 splits={"dev": "dev", "test": "test"},
+                inside=dual.mention_languages,
                 read=dual.read_mentions,
             ),
         ),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from xtl.data.formats.base import At, Files, Found, Read, Rows, by_row
 from xtl.data.formats.examples import Labels, pair
-from xtl.data.formats.text import json_lines, tsv
+from xtl.data.formats.text import json_lines, lines, tsv
 from xtl.errors import XtlError
 from xtl.tasks.base import NLI, Loaded, Task
 from xtl.tasks.catalog._tables import words
@@ -13,6 +13,14 @@ from xtl.tasks.catalog._tables import words
 LABELS = Labels("xnli", NLI, spelled={"contradictory": "contradiction"}, dropped=("-",))
 LANGUAGES = words("ar bg de el en es fr hi ru sw th tr ur vi zh")
 ROW = pair(LABELS, "sentence1", "sentence2", label="gold_label")
+
+
+def languages_of_tsv(path: Path) -> set[str]:
+    return {line.partition("\t")[0] for _, line in lines(path)}
+
+
+def languages_of_json(path: Path) -> set[str]:
+    return {str(row.get("language")) for _, row in json_lines(path)}
 
 
 def read_all_languages(rows: Callable[[Path], Rows]) -> Read:
@@ -58,8 +66,16 @@ TASK = Task(
     files=Files(
         task="xnli",
         at=(
-            At(paths=("XNLI-1.0/xnli.{split}.tsv",), read=read_all_languages(tsv)),
-            At(paths=("XNLI-1.0/xnli.{split}.jsonl",), read=read_all_languages(json_lines)),
+            At(
+                paths=("XNLI-1.0/xnli.{split}.tsv",),
+                inside=languages_of_tsv,
+                read=read_all_languages(tsv),
+            ),
+            At(
+                paths=("XNLI-1.0/xnli.{split}.jsonl",),
+                inside=languages_of_json,
+                read=read_all_languages(json_lines),
+            ),
             At(
                 paths=("xtreme/{split}-{language}.tsv",),
                 optional=("xtreme/test-labels.tsv",),
