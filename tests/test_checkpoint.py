@@ -133,7 +133,7 @@ def test_a_truncated_file_is_found(tmp_path):
 def test_when_all_are_damaged_nothing_starts_over_silently(tmp_path):
     saved(tmp_path, 3)
     flip_a_bit(largest_file(tmp_path / "3" / "state"))
-    with pytest.raises(XtlError, match="every checkpoint .* damaged"):
+    with pytest.raises(XtlError, match=r"every checkpoint .* damaged"):
         restored(tmp_path)
 
 
@@ -180,7 +180,8 @@ def test_a_checkpoint_of_another_model_is_an_error_that_names_the_difference(tmp
         restored(tmp_path, heads=("xnli",))
     target = target_of(state_at(0))
     kernel = target["params"]["encoder"]["layers"]["kernel"]
-    target["params"]["encoder"]["layers"]["kernel"] = jax.ShapeDtypeStruct((8, 65), jnp.float32, sharding=kernel.sharding)
+    wider = jax.ShapeDtypeStruct((8, 65), jnp.float32, sharding=kernel.sharding)
+    target["params"]["encoder"]["layers"]["kernel"] = wider
     with Checkpoints(tmp_path) as checkpoints, pytest.raises(XtlError, match=r"shape \(8, 64\), not \(8, 65\)"):
         checkpoints.restore(target)
     assert os.listdir(tmp_path) == ["3"]  # a foreign checkpoint is not a damaged one

@@ -151,7 +151,7 @@ class Checkpoints:
         )
 
     def restore(self, target: Tree) -> tuple[Tree, About] | None:
-        """(state, about) of the newest trustworthy checkpoint, on the target's shardings; None if there are none at all.
+        """(state, about) of the newest trustworthy checkpoint, on the target's shardings; None if there are none.
 
         A damaged checkpoint is moved aside with a note and the one before it is taken; when all are damaged that is an
         XtlError: starting over must be somebody's decision. A checkpoint of another model is an XtlError, too.
@@ -231,7 +231,7 @@ def find_encoder(path: files.Pathish) -> str:
             return files.join(folder, str(max(steps)))
     if not files.exists(path):
         raise XtlError(f"{path}: no such checkpoint")
-    raise XtlError(f"{path}: no encoder to hand on (is the stage finished? import Hugging Face weights with `xtl import`)")
+    raise XtlError(f"{path}: no encoder to hand on (is the stage finished? for Hugging Face weights: `xtl import`)")
 
 
 def describe(path: files.Pathish) -> About:
@@ -344,7 +344,8 @@ def _compare(folder: str, item: str, target: Mapping, stored: Mapping, *, partia
     missing = sorted(set(target) - set(stored))
     extra = [] if partial else sorted(set(stored) - set(target))
     if missing or extra:
-        parts = [f"{what} {names[0]}{_more(names)}" for what, names in (("missing", missing), ("extra", extra)) if names]
+        both = (("missing", missing), ("extra", extra))
+        parts = [f"{what} {names[0]}{_more(names)}" for what, names in both if names]
         raise XtlError(f"{folder}/{item} is of another model: {'; '.join(parts)}")
 
 

@@ -16,8 +16,11 @@ from xtl.errors import XtlError
 BARRIER_SECONDS = 600.0  # for ordinary waits; restores at scale take longer and say so
 
 
-class Preempted(Exception):
-    """The process was told to stop (SIGTERM); the stage's state is saved and the same command goes on from it."""
+class Preempted(SystemExit):
+    """The process was told to stop (SIGTERM): the stage's state is saved, and the same command goes on from there."""
+
+    def __init__(self) -> None:
+        super().__init__(128 + signal.SIGTERM)  # the exit status of a process that SIGTERM ended
 
 
 def initialise(

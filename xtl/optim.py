@@ -23,7 +23,7 @@ DECAYS = ("linear", "cosine", "constant")
 # First match wins; every parameter must match one. Paths look like `encoder/layers/query/kernel`.
 DECAY_RULES: tuple[tuple[str, bool], ...] = (
     (r"(^|/)bias$", False),
-    (r"norm/scale$", False),
+    (r"(^|/)scale$", False),  # LayerNorm; the temperature of dual encoders
     (r"(^|/)(kernel|token|position|token_type)$", True),
 )
 

@@ -5,6 +5,7 @@ Shapes first, then shardings, then memory: `shapes` allocates nothing, `sharding
 exists unsharded. Modules are split into a graph (static, rebuilt at will) and parameters (data): only data is state.
 """
 
+import dataclasses
 import functools
 import zlib
 from collections.abc import Callable, Mapping
@@ -22,6 +23,20 @@ from xtl.tasks.base import Task, family
 
 Tree = Any
 Heads = tuple[Task, ...]  # the tasks whose heads the state holds; a head has its task's name
+
+
+def encoder_config(stage: Any, *, platform: str | None = None) -> EncoderConfig:
+    """The EncoderConfig of a resolved stage: its `encoder` section, and `system` for how to run it.
+
+    `remat` "auto" stores everything on a CPU and recomputes all but attention's output elsewhere; platform: what it is
+    decided for (default: the devices here).
+    """
+    system, names = stage.system, {field.name for field in dataclasses.fields(EncoderConfig)}
+    remat = system.remat
+    if remat == "auto":
+        remat = "none" if (platform or jax.default_backend()) == "cpu" else "context"
+    shape = {name: value for name, value in stage.encoder.items() if name in names}
+    return EncoderConfig(**shape, attention=system.attention, remat=remat, scan=int(system.scan))
 
 
 # ---------------------------------------------------------------- graphs: modules without their weights
@@ -70,7 +85,8 @@ def shapes(config: EncoderConfig, heads: Heads = ()) -> Tree:
             for task in _with_heads(config, heads)
         },
     }
-    return {"step": jax.ShapeDtypeStruct((), jnp.int32), "params": params, "opt_state": jax.eval_shape(_moments, params)}
+    step = jax.ShapeDtypeStruct((), jnp.int32)
+    return {"step": step, "params": params, "opt_state": jax.eval_shape(_moments, params)}
 
 
 @functools.cache
@@ -82,9 +98,13 @@ def shardings(config: EncoderConfig, heads: Heads, mesh: Mesh) -> Tree:
             task.name: _layout(functools.partial(_head, config, task, 0), mesh) for task in _with_heads(config, heads)
         },
     }
-    everywhere = NamedSharding(mesh, PartitionSpec())
-    moments = _by_part(lambda part: optim.like(part, count=everywhere), params)
-    return {"step": everywhere, "params": params, "opt_state": moments}
+    moments = _by_part(lambda part: optim.like(part, count=everywhere(mesh)), params)
+    return {"step": everywhere(mesh), "params": params, "opt_state": moments}
+
+
+def everywhere(mesh: Mesh) -> NamedSharding:
+    """A whole copy on every device."""
+    return NamedSharding(mesh, PartitionSpec())
 
 
 def _layout(build: Callable[[], nnx.State], mesh: Mesh) -> Tree:

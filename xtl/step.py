@@ -1,4 +1,4 @@
-"""The pure steps: state and batch in, state and metrics out. Needs no data stack, so benchmarks and compilers use it too.
+"""The pure steps: state and batch in, state and metrics out. No data stack: benchmarks and compilers use them too.
 
 Built once per (encoder config, task, mesh) and cached: jit then compiles once per batch shape, whatever the learning
 rate, the schedule, the seed or the stage. Call them inside `jax.set_mesh(mesh)`.
@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from xtl import mesh as meshes
 from xtl import multihost, optim
@@ -64,8 +64,7 @@ def build_train_step(config: EncoderConfig, task: Task, mesh: Mesh) -> Callable[
         metrics = {**sums, "loss": sums["loss"] * scale, "learning_rate": rate, **norm}
         return {"step": state["step"] + 1, "params": params, "opt_state": opt_state}, metrics
 
-    everywhere = NamedSharding(mesh, PartitionSpec())
-    return jax.jit(train_step, donate_argnums=0, out_shardings=(layout, everywhere))
+    return jax.jit(train_step, donate_argnums=0, out_shardings=(layout, states.everywhere(mesh)))
 
 
 def _accumulated(gradients: Callable, params: Tree, batch: Batch, key: jax.Array) -> tuple[Tree, dict[str, jax.Array]]:
@@ -95,17 +94,21 @@ def batch_counts(batch: Batch) -> dict[str, jax.Array]:
 
 
 @functools.cache
-def build_eval_step(config: EncoderConfig, task: Task, mesh: Mesh) -> Callable[[Tree, Batch], dict[str, jax.Array]]:
+def build_eval_step(
+    config: EncoderConfig, task: Task, mesh: Mesh, options: tuple[tuple[str, Any], ...] = ()
+) -> Callable[[Tree, Batch], dict[str, jax.Array]]:
     """The jitted step(params, batch) -> the family's outputs, whole on every host. No dropout.
 
     params: {"encoder", "heads": {any one name: head}}: a head may have been trained under another task's name.
+    options: keyword arguments of the family's `outputs`, as pairs.
     """
     encoder_graph, head_graph = states.encoder_graph(config), states.head_graph(config, task)
 
     def eval_step(params: Tree, batch: Batch) -> dict[str, jax.Array]:
-        return family(task).outputs(forward(encoder_graph, head_graph, params, batch, key=None), batch)
+        logits = forward(encoder_graph, head_graph, params, batch, key=None)
+        return family(task).outputs(logits, batch, **dict(options))
 
-    return jax.jit(eval_step, out_shardings=NamedSharding(mesh, PartitionSpec()))
+    return jax.jit(eval_step, out_shardings=states.everywhere(mesh))
 
 
 # ---------------------------------------------------------------- shared
@@ -127,7 +130,8 @@ def forward(
     (head_params,) = params["heads"].values()
     head = nnx.merge(head_graph, head_params)
     encoder_key, head_key = (None, None) if key is None else (jax.random.fold_in(key, 0), jax.random.fold_in(key, 1))
-    return head(encoder(*inputs, key=encoder_key), batch, embedding=encoder.embedding, key=head_key)
+    hidden_rtd = encoder(*inputs, key=encoder_key)
+    return head(hidden_rtd, batch, embedding=encoder.embedding, key=head_key, pool=encoder.pool)
 
 
 def place(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
