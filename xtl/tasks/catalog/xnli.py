@@ -16,7 +16,7 @@ ROW = pair(LABELS, "sentence1", "sentence2", label="gold_label")
 
 
 def languages_of_tsv(path: Path) -> set[str]:
-    return {line.partition("\t")[0] for _, line in lines(path)}
+    return {line.partition("\t")[0] for number, line in lines(path) if number > 1}
 
 
 def languages_of_json(path: Path) -> set[str]:
