@@ -8,8 +8,8 @@ import pytest
 from xtl.errors import XtlError
 from xtl.metrics.aggregate import XTREME
 from xtl.metrics.prediction_files import file_path, kind_of, parse_predictions
-from xtl.metrics.submission import assemble, validate, write_labels, write_predictions
-from xtl.tasks.base import NLI, PANX_TAGS, UPOS, Choice, Loaded, Pair, Span, Tagged, Task, Text
+from xtl.metrics.submission import WORDS, assemble, validate, write_labels, write_predictions
+from xtl.tasks.base import NLI, PANX_TAGS, UPOS, Choice, Loaded, Pair, Span, Tagged, Task, Text, catalog
 
 
 def task(name, family, labels=()):
@@ -138,6 +138,10 @@ def test_labels_are_written_in_the_same_formats(tmp_path):
 def test_hidden_labels_cannot_make_a_labels_folder(tmp_path):
     with pytest.raises(XtlError, match="xnli de: 2 has no label"):
         write_labels(tmp_path, XNLI, "de", Loaded([PAIRS[0], replace(PAIRS[1], label=None)]))
+    with pytest.raises(XtlError, match="xquad de: q-1 has no label"):
+        write_labels(tmp_path, XQUAD, "de", Loaded([replace(SPANS[0], answers=None)]))
+    with pytest.raises(XtlError, match="bucc2018 de: the corpus has no label"):
+        write_labels(tmp_path, BUCC, "de", Loaded(BITEXT))
     with pytest.raises(XtlError, match="tatoeba de: en-1 has no label"):
         write_labels(tmp_path, TATOEBA, "de", Loaded(BITEXT, gold=GOLD[:1]))
 
@@ -271,11 +275,17 @@ def test_xtreme_r_checks_choices_and_rankings(tmp_path):
     assert found == [
         'xcopa/test-et.jsonl: line 2: \'{"lable": 1}\' is not an object with a whole number "label"',
         'xcopa/test-et.jsonl: line 3: \'{"label": true}\' is not an object with a whole number "label"',
-        "xcopa/test-et.jsonl: line 1: label 2 is not 0 or 1",
+        "xcopa/test-et.jsonl: line 1: '2' is not one of 0 1",
         'mewslix/test-ar.json: id o: "Q1" is not a list of ids',
         "mewslix/test-ar.json: id m: 21 candidates; only the first 20 count",
         "mewslix/test-ar.json: id n: lists a candidate twice",
     ]
+
+
+def test_the_words_checked_are_the_labels_of_the_catalogue():
+    for name, words in WORDS.items():
+        if catalog()[name].labels:
+            assert set(catalog()[name].labels) == set(words), name
 
 
 # ---------------------------------------------------------------- assembling

@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,18 @@ from xtl.metrics.prediction_files import (
     parse_predictions,
 )
 from xtl.metrics.retrieval import tatoeba_gold
-from xtl.tasks.base import NLI, PANX_TAGS, UPOS, Choice, Example, Loaded, Pair, Span, Tagged, Task, Text
+from xtl.tasks.base import NLI, PANX_TAGS, UPOS, Example, Loaded, Span, Tagged, Task, Text
 
 MAX_RANKING = 20  # Mewsli-X and LAReQA are scored over the first 20 candidates
 
 # The words evaluate.py's labels are made of.
-WORDS: dict[str, tuple[str, ...]] = {"xnli": NLI, "pawsx": ("0", "1"), "udpos": UPOS, "panx": PANX_TAGS}
+WORDS: dict[str, tuple[str, ...]] = {
+    "xnli": NLI,
+    "pawsx": ("0", "1"),
+    "udpos": UPOS,
+    "panx": PANX_TAGS,
+    "xcopa": ("0", "1"),
+}
 
 
 # ---------------------------------------------------------------- writing
@@ -149,34 +155,37 @@ def write_labels(folder: Pathish, task: Task, language: str, loaded: Loaded) -> 
     `score.score_folder`. XtlError for an example without label.
     """
     kind, where, examples = kind_of(task.name, task.family), f"{task.name} {language}", loaded.examples
-    gold: Any
-    if kind == "answers":
-        text = format_json({"data": [{"paragraphs": [_squad_paragraph(e) for e in examples if isinstance(e, Span)]}]})
-    elif kind == "rankings":
-        right: dict[str, list[str]] = {}
-        for query, candidate in loaded.gold:
-            right.setdefault(query, []).append(candidate)
-        text = format_json(right)
+    if kind in ("pairs", "rankings"):
+        labelled: Sequence[Any] = ()
+        gold: Any = loaded.gold
+        hidden = "the corpus" if not gold else ""
     else:
-        if kind == "pairs":
-            gold = loaded.gold
-        elif kind == "rows":
-            pool_id = dict(loaded.gold)
-            gold = [pool_id.get(e.id) for e in _side(examples, "query")]
-        else:
-            gold = [e.tags if isinstance(e, Tagged) else e.label for e in examples if isinstance(e, _LABELLED)]
-        if gold is not loaded.gold and None in gold:
-            unknown = _side(examples, "query") if kind == "rows" else examples
-            raise XtlError(
-                f"{where}: {unknown[gold.index(None)].id} has no label; hidden test sets give no labels folder"
-            )
+        right = dict(loaded.gold)
+        labelled = _side(examples, "query") if kind == "rows" else examples
+        gold = [right.get(e.id) if isinstance(e, Text) else _label(e) for e in labelled]
+        hidden = labelled[gold.index(None)].id if None in gold else ""
+    if hidden:
+        raise XtlError(f"{where}: {hidden} has no label; a hidden test set cannot make a labels folder")
+
+    if kind == "answers":
+        text = format_json({"data": [{"paragraphs": [_squad_paragraph(e) for e in labelled]}]})
+    elif kind == "rankings":
+        candidates: dict[str, list[str]] = {}
+        for query, candidate in gold:
+            candidates.setdefault(query, []).append(candidate)
+        text = format_json(candidates)
+    else:
         text = _FORMATTERS[kind](task, where, examples, gold)
     path = file_path(folder, task.name, language, kind)
     atomic_write(path, text)
     return path
 
 
-_LABELLED = Pair | Choice | Tagged
+def _label(example: Any) -> Any:
+    """None if it is hidden."""
+    if isinstance(example, Tagged):
+        return example.tags
+    return example.answers if isinstance(example, Span) else example.label
 
 
 def _squad_paragraph(example: Span) -> dict[str, Any]:
@@ -302,11 +311,12 @@ def _expected(
 
 def expected_of_labels(content: Any, kind: str, words: tuple[str, ...] = ()) -> Expected:
     """What the content of a labels file demands."""
+    whole = kind == "rows" and sorted(content) == list(range(len(content)))  # else it is a part of the real file
     return Expected(
         count=len(content) if kind != "pairs" else None,
         lengths=tuple(map(len, content)) if kind == "tags" else None,
         ids=frozenset(content) if kind in ("answers", "rankings") else None,
-        rows=len(content) if kind == "rows" else None,
+        rows=len(content) if whole else None,
         words=words,
     )
 
@@ -323,9 +333,8 @@ def check(parsed: Parsed, kind: str, language: str, expected: Expected) -> list[
     elif kind == "tags":
         _check_sentences(found, parsed.content, expected)
     elif kind == "choices":
-        for number, label in enumerate(parsed.content, start=1):
-            if label is not None and label not in (0, 1):
-                found.report(f"line {number}", f"label {label} is not 0 or 1")
+        numbered = ((n, str(label)) for n, label in enumerate(parsed.content, start=1) if label is not None)
+        _check_words(found, numbered, expected.words)
     elif kind == "rows":
         for number, row in enumerate(parsed.content, start=1):
             if expected.rows is not None and row is not None and row >= expected.rows:
@@ -346,7 +355,7 @@ def check(parsed: Parsed, kind: str, language: str, expected: Expected) -> list[
     return found.violations
 
 
-def _check_words(found: Parsed, numbered: Any, words: tuple[str, ...]) -> None:
+def _check_words(found: Parsed, numbered: Iterable[tuple[int, str]], words: tuple[str, ...]) -> None:
     for number, word in numbered:
         if words and word and word not in words:
             found.report(f"line {number}", f"{word!r} is not one of {' '.join(words)}")
