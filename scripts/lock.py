@@ -3,9 +3,9 @@
     python scripts/lock.py              keep every version that is already locked, add what is new
     python scripts/lock.py --upgrade    resolve everything anew
 
-`requirements.lock` holds what xtl itself needs (and its build backend); `requirements-EXTRA.lock` holds what an extra adds on
-top. Only names and versions are written, so any package index serves them. Made for Linux on x86-64 with Python 3.11.
-The `cuda` extra is not locked: jax pins its own CUDA plugin, and NVIDIA's libraries follow from that.
+`requirements.lock` holds what xtl itself needs (and its build backend); `requirements-EXTRA.lock` holds what an extra
+adds on top. Only names and versions are written, so any package index serves them. Made for Linux on x86-64 with
+Python 3.11. The `cuda` extra is not locked: jax pins its own CUDA plugin, and NVIDIA's libraries follow from that.
 """
 
 import argparse
