@@ -35,7 +35,7 @@ def load(task: Task, language: str, split: str, data: Mapping[str, Any]) -> Load
         return _world().load(task, language, split, data["world"])
     if source == "files":
         return _files(task)(_root(data), language, split, _options(task, data))
-    return _remote(source).load(task, language, split, _options(task, data))
+    return _remote(source).load(task, language, split, options=_options(task, data), root=_copies(data))
 
 
 def every_language(task: Task) -> tuple[str, ...]:
@@ -64,7 +64,7 @@ def splits_present(task: Task, language: str, data: Mapping[str, Any]) -> tuple[
     if source == "files":
         files, root, options = _files(task), _root(data), _options(task, data)
         return tuple(s for s in task.splits if files.find(root, language, s, options) is not None)
-    return _remote(source).splits(task, language)
+    return _remote(source).splits(task, language, options=_options(task, data))
 
 
 def revision(task: Task, data: Mapping[str, Any], *, language: str | None = None, split: str | None = None) -> str:
@@ -77,16 +77,20 @@ def revision(task: Task, data: Mapping[str, Any], *, language: str | None = None
     if source == "world":
         digest.update(json.dumps(_plain(data["world"]), sort_keys=True, default=str).encode())
         digest.update(_source_digest("xtl.world").encode())
-    elif source == "files":
-        files, root, options = _files(task), _root(data), _options(task, data)
-        for x in every_language(task) if language is None else (language,):
-            for s in task.splits if split is None else (split,):
-                found = files.find(root, x, s, options)
-                for path in found.paths if found else ():
-                    digest.update(f"{x} {s} {_file_digest(path)}\n".encode())
     else:
-        digest.update(_remote(source).revision(task, language, split).encode())
+        for x in every_language(task) if language is None else (language,):
+            for s in splits_present(task, x, data) if split is None else (split,):
+                digest.update(f"{x} {s} {_content(task, source, x, s, data)}\n".encode())
     return digest.hexdigest()
+
+
+def _content(task: Task, source: str, language: str, split: str, data: Mapping[str, Any]) -> str:
+    """What identifies the content of one language and split; "" where there is nothing."""
+    options = _options(task, data)
+    if source != "files":
+        return _remote(source).revision(task, language, split, options=options, root=_copies(data))
+    found = _files(task).find(_root(data), language, split, options)
+    return " ".join(_file_digest(path) for path in found.paths) if found else ""
 
 
 # ---------------------------------------------------------------- the sources
@@ -114,6 +118,11 @@ def _root(data: Mapping[str, Any]) -> Path:
     if not Path(root).expanduser().is_dir():
         raise XtlError(f"data root {root} does not exist: set data.root to the folder with the distribution files")
     return Path(root).expanduser()
+
+
+def _copies(data: Mapping[str, Any]) -> str:
+    """The folder of local copies, which hub and tfds may do without."""
+    return str(data.get("root") or "")
 
 
 def _options(task: Task, data: Mapping[str, Any]) -> dict[str, Any]:

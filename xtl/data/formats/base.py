@@ -54,6 +54,10 @@ class Place:
             raise XtlError(f"{self.where}: column {key!r} should be text, found {value!r:.60}")
         return value.strip()
 
+    def texts(self, row: Mapping[str, Any], key: str) -> list[str]:
+        """A column that is a list of texts."""
+        return [self.text({key: value}, key) for value in self.get(row, key)]
+
 
 Rows = Iterable[tuple[str, Mapping[str, Any]]]
 MakeExample = Callable[[Mapping[str, Any], Place], Example | None]

@@ -69,9 +69,12 @@ def pair(labels: Labels, a: str, b: str, *, label: str = "label", id: str = "") 
     return make
 
 
-def choice_label(value: Any, place: Place, *, names: Sequence[str]) -> int | None:
-    """Index of the right choice; None where a test set hides it."""
+def choice_label(
+    value: Any, place: Place, *, names: Sequence[str], spelled: Mapping[str, str] | None = None
+) -> int | None:
+    """Index of the right choice among `names`; None where a test set hides it. `spelled`: other spellings of names."""
     value = _plain(value)
+    value = (spelled or {}).get(str(value), value)
     if value in ("", -1, None):
         if place.split != "test":
             raise XtlError(f"{place.where}: no label in split {place.split!r}")

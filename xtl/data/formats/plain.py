@@ -10,12 +10,14 @@ from typing import overload
 
 import numpy as np
 
-from xtl.data.formats.base import Found
+from xtl.data.formats.base import Found, Place, Rows
+from xtl.data.formats.tables import Wanted
 from xtl.data.formats.text import lines, tsv
 from xtl.errors import XtlError
 from xtl.tasks.base import Loaded, Text
 
 HELD_OUT = 50  # one text in so many is development text
+SHORT = 20  # characters: headings and list marks are below it
 
 
 def held_out(key: str) -> bool:
@@ -58,6 +60,25 @@ def _named_texts(path: Path, language: str) -> Iterator[tuple[str, str]]:
         if not tab:
             raise XtlError(f"{path}:{number}: expected `key TAB text`")
         yield key, text.strip()
+
+
+def read_articles(rows: Rows, wanted: Wanted) -> Loaded:
+    """Paragraphs of Wikipedia articles; one article in 50 is held out, whole."""
+    dropped: Counter = Counter()
+    examples, seen = [], set()
+    for index, (where, row) in enumerate(rows):
+        place = Place(where, index, wanted.language, wanted.split, dropped)
+        for number, paragraph in enumerate(place.text(row, "text").split("\n")):
+            text = paragraph.strip()
+            if len(text) < SHORT:
+                dropped["paragraph shorter than a sentence"] += bool(text)
+            elif text in seen:
+                dropped["repeated text"] += 1
+            else:
+                seen.add(text)
+                if held_out(str(index)) == (wanted.split == "dev"):
+                    examples.append(Text(f"{index}-{number}", text))
+    return Loaded(examples, dropped=dropped)
 
 
 # ---------------------------------------------------------------- large files

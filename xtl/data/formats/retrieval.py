@@ -3,7 +3,8 @@
 from collections import Counter
 from pathlib import Path
 
-from xtl.data.formats.base import Found
+from xtl.data.formats.base import Found, Place, Rows
+from xtl.data.formats.tables import Wanted
 from xtl.data.formats.text import lines
 from xtl.errors import XtlError
 from xtl.tasks.base import Loaded, Text
@@ -20,10 +21,24 @@ def read_aligned(found: Found) -> Loaded:
         raise XtlError(
             f"{found.paths[0]}: {len(foreign)} lines, but {len(english)} in {found.paths[1].name}: not aligned"
         )
+    return _aligned(foreign, english, found.code)
+
+
+def read_aligned_rows(rows: Rows, wanted: Wanted) -> Loaded:
+    """The same from a table with an aligned pair a row; its sentences may keep their line feed."""
+    foreign, english, dropped = [], [], Counter[str]()
+    for index, (where, row) in enumerate(rows):
+        place = Place(where, index, wanted.language, wanted.split, dropped)
+        foreign.append(place.text(row, "source_sentence"))
+        english.append(place.text(row, "target_sentence"))
+    return _aligned(foreign, english, wanted.code)
+
+
+def _aligned(foreign: list[str], english: list[str], code: str) -> Loaded:
     order = sorted(range(len(english)), key=lambda row: english[row])
     queries = [Text(f"eng-{row}", english[row], "query") for row in order]
-    pool = [Text(f"{found.code}-{row}", text, "pool") for row, text in enumerate(foreign)]
-    return Loaded(queries + pool, gold=[(f"eng-{row}", f"{found.code}-{row}") for row in order])
+    pool = [Text(f"{code}-{row}", text, "pool") for row, text in enumerate(foreign)]
+    return Loaded(queries + pool, gold=[(f"eng-{row}", f"{code}-{row}") for row in order])
 
 
 def read_mined(found: Found) -> Loaded:
@@ -59,3 +74,19 @@ def _corpus(path: Path, side: str) -> list[Text]:
             raise XtlError(f"{path}:{number}: {fault} ({name!r:.60})")
         texts.append(Text(name, text.strip(), side))
     return texts
+
+
+def read_corpora_row(rows: Rows, wanted: Wanted) -> Loaded:
+    """One row with both corpora as lists, and gold as pairs of positions from 1: mteb's copy of BUCC's training part."""
+    where, row = next(iter(rows), ("", {}))
+    place = Place(where, 0, wanted.language, wanted.split, Counter())
+    foreign, english = place.texts(row, "sentence1"), place.texts(row, "sentence2")
+    names = [f"{wanted.language}-{i:09d}" for i in range(1, len(foreign) + 1)]
+    targets = [f"en-{i:09d}" for i in range(1, len(english) + 1)]
+    gold = [(int(a), int(b)) for a, b in place.get(row, "gold")]
+    outside = next(((a, b) for a, b in gold if not (1 <= a <= len(names) and 1 <= b <= len(targets))), None)
+    if outside:
+        raise XtlError(f"{where}: gold pair {outside} lies outside {len(names)} x {len(targets)} sentences")
+    queries = [Text(name, text, "query") for name, text in zip(names, foreign, strict=True)]
+    pool = [Text(name, text, "pool") for name, text in zip(targets, english, strict=True)]
+    return Loaded(queries + pool, gold=[(names[a - 1], targets[b - 1]) for a, b in gold])

@@ -2,10 +2,12 @@
 
 from xtl.data.formats.base import At, Files, by_row
 from xtl.data.formats.examples import Labels, pair
+from xtl.data.formats.tables import ENTAILMENT_FIRST, Table, Tables, by_example
 from xtl.data.formats.text import json_lines
 from xtl.tasks.base import NLI, Task
 
-LABELS = Labels("anli", NLI, spelled={"e": "entailment", "n": "neutral", "c": "contradiction"})
+LETTERS = {"e": "entailment", "n": "neutral", "c": "contradiction"}
+LABELS = Labels("anli", NLI, spelled=LETTERS, order=ENTAILMENT_FIRST)
 ROW = pair(LABELS, "context", "hypothesis", id="uid")
 ROUNDS = ("R1", "R2", "R3")
 
@@ -26,6 +28,27 @@ TASK = Task(
             for version in ("anli_v1.0", "anli_v0.1")
         ),
         get="Unpack anli_v1.0.zip of github.com/facebookresearch/anli into anli/",
+    ),
+    hub=Tables(
+        task="anli",
+        at=(
+            Table(
+                name="facebook/anli",
+                config="plain_text",
+                splits={s: "+".join(f"{s}_{r.lower()}" for r in ROUNDS) for s in ("train", "dev", "test")},
+                read=by_example(pair(LABELS, "premise", "hypothesis", id="uid")),
+            ),
+        ),
+    ),
+    tfds=Tables(
+        task="anli",
+        at=(
+            Table(
+                name="+".join(f"anli/{r.lower()}" for r in ROUNDS),
+                splits={"train": "train", "dev": "validation", "test": "test"},
+                read=by_example(ROW),
+            ),
+        ),
     ),
     licence="CC BY-NC 4.0",
 )

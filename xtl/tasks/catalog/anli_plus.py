@@ -5,6 +5,7 @@ development set the paper used is not known; here it is the join of all of them.
 """
 
 from xtl.data.formats.base import Join
+from xtl.data.formats.tables import JoinedTables
 from xtl.tasks.base import NLI, Task
 from xtl.tasks.catalog import anli, mnli, snli
 
@@ -20,5 +21,7 @@ TASK = Task(
     labels=NLI,
     sizes={split: sum(t.sizes[split] for t in PARTS) for split in ("train", "dev")},  # type: ignore[misc]
     files=Join(task="anli_plus", parts={t.name: t.files for t in PARTS}),  # type: ignore[misc]
+    hub=JoinedTables(task="anli_plus", parts={t.name: t.hub for t in PARTS}),  # type: ignore[misc]
+    tfds=JoinedTables(task="anli_plus", parts={t.name: t.tfds for t in PARTS}),  # type: ignore[misc]
     licence="as its parts",
 )

@@ -5,7 +5,8 @@ training set test, and removes the gold of test.
 """
 
 from xtl.data.formats.base import At, Files
-from xtl.data.formats.retrieval import read_mined
+from xtl.data.formats.retrieval import read_corpora_row, read_mined
+from xtl.data.formats.tables import Table, Tables
 from xtl.tasks.base import Task
 from xtl.tasks.catalog._tables import counts
 
@@ -33,6 +34,18 @@ TASK = Task(
             layout("xtreme", {"dev": "dev", "test": "test"}),
         ),
         get="Unpack bucc2018-LANGUAGE-en.{sample,training}-gold.tar.bz2 of comparable.limsi.fr/bucc2018 into bucc2018/",
+    ),
+    hub=Tables(
+        task="bucc2018",
+        note="google/xtreme and TFDS hold the gold pairs without the other sentences, mteb/BUCC only the test part",
+        at=(
+            Table(
+                name="mteb/BUCC",
+                config="{language}-en",
+                splits={"test": "test"},
+                read=read_corpora_row,
+            ),
+        ),
     ),
     options={"mining": True},
     benchmarks=("xtreme",),

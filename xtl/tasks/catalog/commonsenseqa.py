@@ -5,6 +5,7 @@ from typing import Any
 
 from xtl.data.formats.base import At, Files, Place, by_row
 from xtl.data.formats.examples import choice_label, choices
+from xtl.data.formats.tables import Table, Tables, by_example
 from xtl.data.formats.text import json_lines
 from xtl.errors import XtlError
 from xtl.tasks.base import Choice, Task
@@ -28,6 +29,8 @@ def example(row: Mapping[str, Any], place: Place) -> Choice:
     return choices(prompt, [texts[name] for name in NAMES], label, place.text(row, "id"))
 
 
+THEIRS = {"train": "train", "dev": "validation", "test": "test"}
+
 TASK = Task(
     name="commonsenseqa",
     family="choice",
@@ -47,6 +50,10 @@ TASK = Task(
         ),
         get="Put {train,dev}_rand_split.jsonl and test_rand_split_no_answers.jsonl of www.tau-nlp.org/commonsenseqa "
         "into commonsenseqa/",
+    ),
+    hub=Tables(
+        task="commonsenseqa",
+        at=(Table(name="tau/commonsense_qa", splits=THEIRS, read=by_example(example)),),
     ),
     licence="MIT",
 )

@@ -8,6 +8,7 @@ from typing import Any
 
 from xtl.data.formats.base import At, Files, Place, by_row
 from xtl.data.formats.examples import choice_label, choices
+from xtl.data.formats.tables import Table, Tables, by_example
 from xtl.data.formats.text import json_lines
 from xtl.errors import XtlError
 from xtl.tasks.base import Choice, Task
@@ -23,12 +24,13 @@ def example(row: Mapping[str, Any], place: Place) -> Choice:
     return choices(
         f"{place.text(row, 'premise')} {QUESTIONS[asked]}",
         [place.text(row, "choice1"), place.text(row, "choice2")],
-        choice_label(row.get("label"), place, names=("0", "1")),
+        choice_label(row.get("label"), place, names=("0", "1"), spelled={"choice1": "0", "choice2": "1"}),
         str(row.get("idx", place.index)),
     )
 
 
 READ = by_row(json_lines, example)
+THEIRS = {"train": "train", "dev": "validation", "test": "test"}
 
 TASK = Task(
     name="copa",
@@ -48,5 +50,10 @@ TASK = Task(
         ),
         get="Unpack COPA.zip of super.gluebenchmark.com into copa/",
     ),
+    hub=Tables(
+        task="copa",
+        at=(Table(name="aps/super_glue", config="copa", splits=THEIRS, read=by_example(example)),),
+    ),
+    tfds=Tables(task="copa", at=(Table(name="super_glue/copa", splits=THEIRS, read=by_example(example)),)),
     licence="BSD 2-Clause",
 )

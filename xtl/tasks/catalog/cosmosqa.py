@@ -5,6 +5,7 @@ from typing import Any
 
 from xtl.data.formats.base import At, Files, Place, by_row
 from xtl.data.formats.examples import choice_label, choices
+from xtl.data.formats.tables import Table, Tables, by_example
 from xtl.data.formats.text import comma_separated, json_lines
 from xtl.tasks.base import Choice, Task
 
@@ -20,6 +21,8 @@ def example(row: Mapping[str, Any], place: Place) -> Choice:
         place.text(row, "id"),
     )
 
+
+THEIRS = {"train": "train", "dev": "validation", "test": "test"}
 
 TASK = Task(
     name="cosmosqa",
@@ -42,5 +45,7 @@ TASK = Task(
         ),
         get="Put train.csv and valid.csv of github.com/wilburOne/cosmosqa (data/) into cosmosqa/",
     ),
+    hub=Tables(task="cosmosqa", at=(Table(name="allenai/cosmos_qa", splits=THEIRS, read=by_example(example)),)),
+    tfds=Tables(task="cosmosqa", at=(Table(name="cosmos_qa", splits=THEIRS, read=by_example(example)),)),
     licence="CC BY 4.0",
 )

@@ -6,6 +6,7 @@ from typing import Any
 
 from xtl.data.formats.base import At, Files, Place, by_row
 from xtl.data.formats.examples import choice_label, choices
+from xtl.data.formats.tables import Table, Tables, by_example
 from xtl.data.formats.text import json_lines
 from xtl.errors import XtlError
 from xtl.tasks.base import Choice, Task
@@ -13,17 +14,20 @@ from xtl.tasks.base import Choice, Task
 
 def example(row: Mapping[str, Any], place: Place) -> Choice:
     """The label is an integer in the original files, a string on the hub, and empty where it is hidden (trap 15.13)."""
-    endings = place.get(row, "endings")
+    endings = place.texts(row, "endings")
     if len(endings) != 4:
         raise XtlError(f"{place.where}: {len(endings)} endings, expected 4")
-    start = place.text(row, "ctx_b")
+    joined = "ctx_a" not in row  # TFDS has only the whole context, so the split before the ending is lost there
+    start = "" if joined else place.text(row, "ctx_b")
     return choices(
-        place.text(row, "ctx_a"),
+        place.text(row, "context" if joined else "ctx_a"),
         [f"{start} {ending}" for ending in endings],
         choice_label(row.get("label"), place, names=("0", "1", "2", "3")),
         str(place.index),
     )
 
+
+THEIRS = {"train": "train", "dev": "validation", "test": "test"}
 
 TASK = Task(
     name="hellaswag",
@@ -44,5 +48,7 @@ TASK = Task(
         ),
         get="Put hellaswag_{train,val,test}.jsonl of github.com/rowanz/hellaswag (data/) into hellaswag/",
     ),
+    hub=Tables(task="hellaswag", at=(Table(name="Rowan/hellaswag", splits=THEIRS, read=by_example(example)),)),
+    tfds=Tables(task="hellaswag", at=(Table(name="hellaswag", splits=THEIRS, read=by_example(example)),)),
     licence="MIT",
 )

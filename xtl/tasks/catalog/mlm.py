@@ -6,6 +6,7 @@ XNLI's development sentences, whichever exist. One text in 50 is held out as "de
 
 from xtl.data.formats import plain
 from xtl.data.formats.base import At, Files
+from xtl.data.formats.tables import Table, Tables
 from xtl.tasks.base import Task
 from xtl.tasks.catalog import panx, xnli
 
@@ -49,5 +50,28 @@ TASK = Task(
             ),
         ),
         get="Put one text file a language, one passage a line, into mlm/LANGUAGE.txt",
+    ),
+    hub=Tables(
+        task="mlm",
+        options={"articles": 20000},
+        at=(
+            Table(
+                name="wikimedia/wikipedia",
+                config="20231101.{language}",
+                splits={"train": "train[:{articles}]", "dev": "train[:{articles}]"},
+                read=plain.read_articles,
+            ),
+        ),
+    ),
+    tfds=Tables(
+        task="mlm",
+        options={"articles": 20000},
+        at=(
+            Table(
+                name="wikipedia/20230601.{language}",
+                splits={"train": "train[:{articles}]", "dev": "train[:{articles}]"},
+                read=plain.read_articles,
+            ),
+        ),
     ),
 )

@@ -3,7 +3,11 @@ as in XTREME; articles and punctuation are normalised by language."""
 
 from xtl.data.formats import squad
 from xtl.data.formats.base import At, Files
+from xtl.data.formats.examples import flat_span
+from xtl.data.formats.tables import Table, Tables, by_example
 from xtl.tasks.base import Task
+
+SPLITS = {"dev": "validation", "test": "test"}
 
 TASK = Task(
     name="mlqa",
@@ -23,6 +27,24 @@ TASK = Task(
         at=(At(paths=("MLQA_V1/{split}/{split}-context-{language}-question-{language}.json",), read=squad.read()),),
         get="Unpack MLQA_V1.zip of github.com/facebookresearch/MLQA into mlqa/",
     ),
+    hub=Tables(
+        task="mlqa",
+        at=(
+            Table(
+                name="facebook/mlqa",
+                config="mlqa.{language}.{language}",
+                splits=SPLITS,
+                read=by_example(flat_span),
+            ),
+            Table(
+                name="google/xtreme",
+                config="MLQA.{language}.{language}",
+                splits=SPLITS,
+                read=by_example(flat_span),
+            ),
+        ),
+    ),
+    tfds=Tables(task="mlqa", at=(Table(name="mlqa/{language}", splits=SPLITS, read=by_example(flat_span)),)),
     options={"normalise": "mlqa"},
     benchmarks=("xtreme", "xtreme-r"),
     licence="CC BY-SA 3.0",

@@ -3,14 +3,17 @@ XNLI distribution load as further training languages (their files spell contradi
 
 from xtl.data.formats.base import At, Files, by_row
 from xtl.data.formats.examples import Labels, pair
+from xtl.data.formats.tables import ENTAILMENT_FIRST, Table, Tables, by_example
 from xtl.data.formats.text import json_lines, tsv
 from xtl.tasks.base import NLI, Task
 from xtl.tasks.catalog._tables import words
 
-LABELS = Labels("mnli", NLI, spelled={"contradictory": "contradiction"}, dropped=("-",))
+LABELS = Labels("mnli", NLI, spelled={"contradictory": "contradiction"}, order=ENTAILMENT_FIRST, dropped=("-",))
 TRANSLATED = words("ar bg de el es fr hi ru sw th tr ur vi zh")
 
 ROW = pair(LABELS, "sentence1", "sentence2", label="gold_label")
+HUB_ROWS = by_example(pair(LABELS, "premise", "hypothesis"))
+GLUE = {"train": "train", "dev": "validation_{domain}", "test": "test_{domain}"}
 ORIGINAL = {"train": "train", "dev": "dev_{domain}"}
 
 TASK = Task(
@@ -51,6 +54,25 @@ TASK = Task(
             ),
         ),
         get="Unpack MNLI.zip of gluebenchmark.com into mnli/ (translations: XNLI-MT-1.0.zip into xnli/)",
+    ),
+    hub=Tables(
+        task="mnli",
+        options={"domain": "matched"},
+        at=(
+            Table(name="nyu-mll/glue", config="mnli", splits=GLUE, languages=("en",), read=HUB_ROWS),
+            Table(
+                name="facebook/xnli",
+                config="{language}",
+                splits={"train": "train"},
+                languages=("en", *TRANSLATED),
+                read=HUB_ROWS,
+            ),
+        ),
+    ),
+    tfds=Tables(
+        task="mnli",
+        options={"domain": "matched"},
+        at=(Table(name="glue/mnli", splits=GLUE, languages=("en",), read=HUB_ROWS),),
     ),
     options={"translated": TRANSLATED},
     licence="OANC; parts CC BY 3.0 and CC BY-SA 3.0",

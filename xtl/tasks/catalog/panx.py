@@ -6,11 +6,13 @@ archives' files go first for the test split.
 
 from xtl.data.formats import columns
 from xtl.data.formats.base import At, Files
-from xtl.data.formats.examples import Labels
+from xtl.data.formats.examples import Labels, tagged
+from xtl.data.formats.tables import Table, Tables, by_example
 from xtl.tasks.base import PANX_TAGS, Task
 from xtl.tasks.catalog._tables import words
 
-LABELS = Labels("panx", PANX_TAGS)
+HUB_ORDER = ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC")
+LABELS = Labels("panx", PANX_TAGS, order=HUB_ORDER)
 LANGUAGES = words(
     "af ar bg bn de el en es et eu fa fi fr he hi hu id it ja jv ka kk ko ml mr ms my nl pt ru sw ta te th tl tr ur vi "
     "yo zh"
@@ -21,6 +23,8 @@ TINY = dict.fromkeys(words("jv my yo qu pa gu"), 100)
 SIZES = dict.fromkeys(LANGUAGES + LANGUAGES_R, 10000) | SMALL | TINY
 
 LABELLED = {"train": "train", "dev": "dev"}
+THEIRS = {"train": "train", "dev": "validation", "test": "test"}
+ROWS = by_example(tagged(LABELS, "tokens", "ner_tags"))
 
 TASK = Task(
     name="panx",
@@ -42,6 +46,23 @@ TASK = Task(
             At(paths=("xtreme/{split}-{language}.tsv",), read=columns.read(LABELS)),
         ),
         get="Unpack panx_dataset.tar and each LANGUAGE.tar.gz in it into panx/panx_dataset/LANGUAGE/",
+    ),
+    hub=Tables(
+        task="panx",
+        at=(
+            Table(name="unimelb-nlp/wikiann", config="{language}", splits=THEIRS, read=ROWS),
+            Table(name="google/xtreme", config="PAN-X.{language}", splits=THEIRS, read=ROWS),
+        ),
+    ),
+    tfds=Tables(
+        task="panx",
+        at=(
+            Table(
+                name="wikiann/{language}",
+                splits=THEIRS,
+                read=by_example(tagged(LABELS, "tokens", "tags")),
+            ),
+        ),
     ),
     benchmarks=("xtreme", "xtreme-r"),
     licence="text CC BY-SA (Wikipedia); annotations without a stated licence",

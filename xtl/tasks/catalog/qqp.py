@@ -4,11 +4,14 @@ from functools import partial
 
 from xtl.data.formats.base import At, Files, by_row
 from xtl.data.formats.examples import Labels, pair
+from xtl.data.formats.tables import Table, Tables, by_example
 from xtl.data.formats.text import tsv
 from xtl.tasks.base import Task
 
-LABELS = Labels("qqp", ("0", "1"))
+LABELS = Labels("qqp", ("0", "1"), spelled={"not_duplicate": "0", "duplicate": "1"})
 ROW = pair(LABELS, "question1", "question2", label="is_duplicate")
+ROWS = by_example(pair(LABELS, "question1", "question2"))
+SPLITS = {"train": "train", "dev": "validation", "test": "test"}
 
 TASK = Task(
     name="qqp",
@@ -30,5 +33,7 @@ TASK = Task(
         ),
         get="Unpack QQP.zip of gluebenchmark.com into qqp/",
     ),
+    hub=Tables(task="qqp", at=(Table(name="nyu-mll/glue", config="qqp", splits=SPLITS, read=ROWS),)),
+    tfds=Tables(task="qqp", at=(Table(name="glue/qqp", splits=SPLITS, read=ROWS),)),
     licence="Quora's terms, non-commercial",
 )

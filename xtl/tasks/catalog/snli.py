@@ -7,11 +7,14 @@ from functools import partial
 
 from xtl.data.formats.base import At, Files, by_row
 from xtl.data.formats.examples import Labels, pair
+from xtl.data.formats.tables import ENTAILMENT_FIRST, Table, Tables, by_example
 from xtl.data.formats.text import json_lines, tsv
 from xtl.tasks.base import NLI, Task
 
-LABELS = Labels("snli", NLI, dropped=("-",))
+LABELS = Labels("snli", NLI, order=ENTAILMENT_FIRST, dropped=("-", -1))
 ROW = pair(LABELS, "sentence1", "sentence2", label="gold_label")
+ROWS = by_example(pair(LABELS, "premise", "hypothesis"))
+SPLITS = {"train": "train", "dev": "validation", "test": "test"}
 
 TASK = Task(
     name="snli",
@@ -35,5 +38,7 @@ TASK = Task(
         ),
         get="Unpack snli_1.0.zip of nlp.stanford.edu/projects/snli (or GLUE's SNLI.zip) into snli/",
     ),
+    hub=Tables(task="snli", at=(Table(name="stanfordnlp/snli", config="plain_text", splits=SPLITS, read=ROWS),)),
+    tfds=Tables(task="snli", at=(Table(name="snli", splits=SPLITS, read=ROWS),)),
     licence="CC BY-SA 4.0",
 )

@@ -8,6 +8,7 @@ from typing import Any
 
 from xtl.data.formats.base import At, Files, Found, Place, by_row, collect
 from xtl.data.formats.examples import choice_label, choices
+from xtl.data.formats.tables import Table, Tables, by_example
 from xtl.data.formats.text import Row, json_lines, lines
 from xtl.errors import XtlError
 from xtl.tasks.base import Choice, Loaded, Task
@@ -58,6 +59,13 @@ TASK = Task(
             ),
         ),
         get="Unpack socialIQa_v1.4.tgz (or socialiqa-train-dev.zip) into socialiqa/",
+    ),
+    hub=Tables(
+        task="socialiqa",
+        at=tuple(  # the second is a parquet mirror of the first, which has only a loading script
+            Table(name=name, splits={"train": "train", "dev": "validation"}, read=by_example(example))
+            for name in ("allenai/social_i_qa", "lighteval/siqa")
+        ),
     ),
     licence="CC BY 4.0",
 )

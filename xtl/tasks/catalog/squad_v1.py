@@ -3,11 +3,14 @@ MLQA's) load as further training languages."""
 
 from xtl.data.formats import squad
 from xtl.data.formats.base import At, Files
+from xtl.data.formats.examples import flat_span
+from xtl.data.formats.tables import Table, Tables, by_example
 from xtl.tasks.base import Task
 from xtl.tasks.catalog._tables import words
 
 MLQA_TRANSLATED = words("ar de es hi vi zh")
 XTREME_TRANSLATED = words("ar bg bn de el es fi fr hi id ja ko ru sw te th tr vi zh")
+SPLITS = {"train": "train", "dev": "validation"}
 
 TASK = Task(
     name="squad_v1",
@@ -42,6 +45,29 @@ TASK = Task(
             ),
         ),
         get="Put train-v1.1.json and dev-v1.1.json of rajpurkar.github.io/SQuAD-explorer into squad/",
+    ),
+    hub=Tables(
+        task="squad_v1",
+        at=(
+            Table(
+                name="rajpurkar/squad",
+                config="plain_text",
+                splits=SPLITS,
+                languages=("en",),
+                read=by_example(flat_span),
+            ),
+            Table(
+                name="facebook/mlqa",
+                config="mlqa-translate-train.{language}",
+                splits=SPLITS,
+                languages=MLQA_TRANSLATED,
+                read=by_example(flat_span),
+            ),
+        ),
+    ),
+    tfds=Tables(
+        task="squad_v1",
+        at=(Table(name="squad/v1.1", splits=SPLITS, languages=("en",), read=by_example(flat_span)),),
     ),
     options={"translated": XTREME_TRANSLATED},
     licence="CC BY-SA 4.0",

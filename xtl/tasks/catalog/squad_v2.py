@@ -2,7 +2,11 @@
 
 from xtl.data.formats import squad
 from xtl.data.formats.base import At, Files
+from xtl.data.formats.examples import flat_span
+from xtl.data.formats.tables import Table, Tables, by_example
 from xtl.tasks.base import Task
+
+SPLITS = {"train": "train", "dev": "validation"}
 
 TASK = Task(
     name="squad_v2",
@@ -18,6 +22,11 @@ TASK = Task(
         at=(At(paths=("{split}-v2.0.json",), splits={"train": "train", "dev": "dev"}, read=squad.read()),),
         get="Put train-v2.0.json and dev-v2.0.json of rajpurkar.github.io/SQuAD-explorer into squad_v2/",
     ),
+    hub=Tables(
+        task="squad_v2",
+        at=(Table(name="rajpurkar/squad_v2", config="squad_v2", splits=SPLITS, read=by_example(flat_span)),),
+    ),
+    tfds=Tables(task="squad_v2", at=(Table(name="squad/v2.0", splits=SPLITS, read=by_example(flat_span)),)),
     options={"unanswerable": True},
     licence="CC BY-SA 4.0",
 )

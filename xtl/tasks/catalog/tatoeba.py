@@ -1,7 +1,8 @@
 """Tatoeba: find the translation of an English sentence among up to 1,000 foreign ones. No training data."""
 
 from xtl.data.formats.base import At, Files
-from xtl.data.formats.retrieval import read_aligned
+from xtl.data.formats.retrieval import read_aligned, read_aligned_rows
+from xtl.data.formats.tables import Table, Tables
 from xtl.tasks.base import Task
 from xtl.tasks.catalog._tables import counts, table
 
@@ -33,6 +34,22 @@ TASK = Task(
             ),
         ),
         get="Put data/tatoeba/v1 of github.com/facebookresearch/LASER into tatoeba/",
+    ),
+    hub=Tables(
+        task="tatoeba",
+        at=(
+            Table(
+                name="google/xtreme",
+                config="tatoeba.{code}",
+                splits={"test": "validation"},
+                codes=CODES | CODES_R,
+                read=read_aligned_rows,
+            ),
+        ),
+    ),
+    tfds=Tables(
+        task="tatoeba",
+        at=(Table(name="tatoeba/tatoeba_{language}", splits={"test": "train"}, read=read_aligned_rows),),
     ),
     benchmarks=("xtreme", "xtreme-r"),
     licence="CC BY 2.0 FR",

@@ -5,10 +5,14 @@ The official files hold all nine languages; the language is the first part of th
 the last part of the id, so ids repeat there and are numbered; its development files have their answers blanked.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from xtl.data.formats import squad
 from xtl.data.formats.base import At, Files
+from xtl.data.formats.examples import flat_span
+from xtl.data.formats.tables import Table, Tables, Wanted, by_example
 from xtl.tasks.base import Task
 from xtl.tasks.catalog._tables import counts, table
 
@@ -24,6 +28,14 @@ def of_language(id: str, language: str) -> bool:
 
 def languages_inside(path: Path) -> set[str]:
     return {str(row.get("id", "")).split("-")[0] for _, row in squad.questions(path)}
+
+
+THEIRS = {"train": "train", "dev": "validation", "test": "validation"}
+
+
+def row_of_language(row: Mapping[str, Any], wanted: Wanted) -> bool:
+    id = row["id"]
+    return of_language(id.decode() if isinstance(id, bytes) else str(id), wanted.language)
 
 
 TASK = Task(
@@ -67,6 +79,36 @@ TASK = Task(
             ),
         ),
         get="Put tydiqa-goldp-v1.1-train.json and the unpacked tydiqa-goldp-v1.1-dev.tgz into tydiqa/",
+    ),
+    hub=Tables(
+        task="tydiqa",
+        at=(
+            Table(
+                name="google-research-datasets/tydiqa",
+                config="secondary_task",
+                splits=THEIRS,
+                codes=NAMES,
+                read=by_example(flat_span, only=row_of_language),
+            ),
+            Table(
+                name="google/xtreme",
+                config="tydiqa",
+                splits=THEIRS,
+                codes=NAMES,
+                read=by_example(flat_span, only=row_of_language),
+            ),
+        ),
+    ),
+    tfds=Tables(
+        task="tydiqa",
+        at=(
+            Table(
+                name="tydi_qa/goldp",
+                splits=THEIRS,
+                codes=NAMES,
+                read=by_example(flat_span, only=row_of_language),
+            ),
+        ),
     ),
     benchmarks=("xtreme", "xtreme-r"),
     licence="Apache 2.0",

@@ -7,11 +7,12 @@ it needs the treebanks.
 
 from xtl.data.formats import columns, conllu
 from xtl.data.formats.base import At, Files
-from xtl.data.formats.examples import Labels
+from xtl.data.formats.examples import Labels, tagged
+from xtl.data.formats.tables import Table, Tables, by_example
 from xtl.tasks.base import UPOS, Task
-from xtl.tasks.catalog._tables import counts, words
+from xtl.tasks.catalog._tables import counts, table, words
 
-LABELS = Labels("udpos", UPOS)
+LABELS = Labels("udpos", UPOS, order=UPOS)
 LANGUAGES = words("af ar bg de el en es et eu fa fi fr he hi hu id it ja kk ko mr nl pt ru ta te th tl tr ur vi yo zh")
 DEV = counts(
     "af=194 ar=909 bg=1115 de=19233 el=2559 en=3974 es=3054 et=3125 eu=1798 fa=599 fi=3239 fr=5979 he=484 hi=1659 "
@@ -23,6 +24,15 @@ TEST = counts(
     "tr=4785 ur=535 vi=800 yo=100 zh=5528"
 )
 
+NAMES = table(
+    "af=Afrikaans ar=Arabic bg=Bulgarian de=German el=Greek en=English es=Spanish et=Estonian eu=Basque fa=Persian "
+    "fi=Finnish fr=French he=Hebrew hi=Hindi hu=Hungarian id=Indonesian it=Italian ja=Japanese kk=Kazakh ko=Korean "
+    "mr=Marathi nl=Dutch pt=Portuguese ru=Russian ta=Tamil te=Telugu th=Thai tl=Tagalog tr=Turkish ur=Urdu "
+    "vi=Vietnamese yo=Yoruba zh=Chinese"
+)
+PLAIN = {"fusion": False}
+THEIRS = {"train": "train", "dev": "validation", "test": "test"}
+ROWS = by_example(tagged(LABELS, "tokens", "pos_tags"))
 TREEBANKS = At(paths=("**/{language}_*-ud-{split}.conllu",), read=conllu.read(LABELS))
 XTREME = At(paths=("xtreme/{split}-{language}.tsv",), read=columns.read(LABELS))
 
@@ -46,6 +56,35 @@ TASK = Task(
             At(paths=XTREME.paths, read=XTREME.read, splits={"test": "test"}, when={"fusion": True}),
         ),
         get="Unpack ud-treebanks-v2.5.tgz (XTREME-R: v2.7) into udpos/",
+    ),
+    hub=Tables(
+        task="udpos",
+        options={"fusion": True},
+        note="their words are syntactic words, not those XTREME scores; data.options.udpos.fusion=False takes them",
+        at=(
+            Table(name="google/xtreme", config="udpos.{code}", codes=NAMES, splits=THEIRS, when=PLAIN, read=ROWS),
+            Table(
+                name="google/xtreme",
+                config="udpos.Afrikans",  # the spelling of the data card
+                languages=("af",),
+                splits=THEIRS,
+                when=PLAIN,
+                read=ROWS,
+            ),
+        ),
+    ),
+    tfds=Tables(
+        task="udpos",
+        options={"fusion": True},
+        note="their words are syntactic words, not those XTREME scores; data.options.udpos.fusion=False takes them",
+        at=(
+            Table(
+                name="xtreme_pos/xtreme_pos_{language}",
+                splits={"train": "train", "dev": "dev", "test": "test"},
+                when=PLAIN,
+                read=by_example(tagged(LABELS, "tokens", "upos")),
+            ),
+        ),
     ),
     benchmarks=("xtreme", "xtreme-r"),
     licence="by treebank, mostly CC BY-SA 4.0 or CC BY-NC-SA",

@@ -4,6 +4,7 @@ Trained on Social IQa, then on COPA.
 """
 
 from xtl.data.formats.base import At, Files
+from xtl.data.formats.tables import Table, Tables, by_example
 from xtl.tasks.base import Task
 from xtl.tasks.catalog import copa
 from xtl.tasks.catalog._tables import words
@@ -25,6 +26,17 @@ TASK = Task(
             At(paths=("xtreme/{split}-{language}.jsonl",), splits=copa.SPLITS, read=copa.READ),
         ),
         get="Put data/ of github.com/cambridgeltl/xcopa into xcopa/",
+    ),
+    hub=Tables(
+        task="xcopa",
+        at=(
+            Table(
+                name="cambridgeltl/xcopa",
+                config="{language}",
+                splits={"dev": "validation", "test": "test"},
+                read=by_example(copa.example),
+            ),
+        ),
     ),
     benchmarks=("xtreme-r",),
     licence="CC BY 4.0",

@@ -1,18 +1,22 @@
 """XNLI: MultiNLI's question in 15 languages, translated by people. Trained on MNLI."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-from xtl.data.formats.base import At, Files, Found, Read, Rows, by_row
+from xtl.data.formats.base import At, Files, Found, Place, Read, Rows, by_row
 from xtl.data.formats.examples import Labels, pair
+from xtl.data.formats.tables import ENTAILMENT_FIRST, Table, Tables, Wanted, by_example
 from xtl.data.formats.text import json_lines, lines, tsv
 from xtl.errors import XtlError
-from xtl.tasks.base import NLI, Loaded, Task
+from xtl.tasks.base import NLI, Loaded, Pair, Task
 from xtl.tasks.catalog._tables import words
 
-LABELS = Labels("xnli", NLI, spelled={"contradictory": "contradiction"}, dropped=("-",))
+LABELS = Labels("xnli", NLI, spelled={"contradictory": "contradiction"}, order=ENTAILMENT_FIRST, dropped=("-",))
 LANGUAGES = words("ar bg de el en es fr hi ru sw th tr ur vi zh")
 ROW = pair(LABELS, "sentence1", "sentence2", label="gold_label")
+HUB_ROW = pair(LABELS, "premise", "hypothesis")
+SPLITS = {"dev": "validation", "test": "test"}
 
 
 def languages_of_tsv(path: Path) -> set[str]:
@@ -53,6 +57,24 @@ def read_xtreme(found: Found) -> Loaded:
     return by_row(rows, ROW)(Found((path,), found.language, found.split, found.code))
 
 
+def of_language(row: Mapping[str, Any], wanted: Wanted) -> bool:
+    return bool(row.get("language") == wanted.language)
+
+
+def nested(row: Mapping[str, Any], place: Place) -> Pair | None:
+    """TFDS has all languages in one row: premise {language: text}, hypothesis {language: [...], translation: [...]}."""
+    hypothesis = place.get(row, "hypothesis")
+    languages = place.texts(hypothesis, "language")
+    if place.language not in languages:
+        raise XtlError(f"{place.where}: no hypothesis in {place.language!r} (found: {', '.join(languages)})")
+    flat = {
+        "premise": place.text(place.get(row, "premise"), place.language),
+        "hypothesis": place.texts(hypothesis, "translation")[languages.index(place.language)],
+        "label": row.get("label"),
+    }
+    return HUB_ROW(flat, place)  # type: ignore[return-value]
+
+
 TASK = Task(
     name="xnli",
     family="pair",
@@ -84,6 +106,14 @@ TASK = Task(
         ),
         get="Unpack XNLI-1.0.zip into xnli/",
     ),
+    hub=Tables(
+        task="xnli",
+        at=(
+            Table(name="facebook/xnli", config="{language}", splits=SPLITS, read=by_example(HUB_ROW)),
+            Table(name="google/xtreme", config="XNLI", splits=SPLITS, read=by_example(ROW, only=of_language)),
+        ),
+    ),
+    tfds=Tables(task="xnli", at=(Table(name="xnli", splits=SPLITS, read=by_example(nested)),)),
     benchmarks=("xtreme", "xtreme-r"),
     licence="CC BY-NC 4.0",
 )

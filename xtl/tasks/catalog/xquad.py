@@ -2,6 +2,8 @@
 
 from xtl.data.formats import squad
 from xtl.data.formats.base import At, Files
+from xtl.data.formats.examples import flat_span
+from xtl.data.formats.tables import Table, Tables, by_example
 from xtl.tasks.base import Task
 
 TASK = Task(
@@ -19,6 +21,27 @@ TASK = Task(
         task="xquad",
         at=(At(paths=("xquad.{language}.json",), read=squad.read()),),
         get="Put xquad.LANGUAGE.json of github.com/google-deepmind/xquad into xquad/",
+    ),
+    hub=Tables(
+        task="xquad",
+        at=(
+            Table(
+                name="google/xquad",
+                config="xquad.{language}",
+                splits={"test": "validation"},
+                read=by_example(flat_span),
+            ),
+            Table(
+                name="google/xtreme",
+                config="XQuAD.{language}",
+                splits={"test": "validation"},
+                read=by_example(flat_span),
+            ),
+        ),
+    ),
+    tfds=Tables(
+        task="xquad",
+        at=(Table(name="xquad/{language}", splits={"test": "test"}, read=by_example(flat_span)),),
     ),
     benchmarks=("xtreme", "xtreme-r"),
     licence="CC BY-SA 4.0",

@@ -1,0 +1,131 @@
+"""Source `tfds`: data sets prepared by TensorFlow Datasets, read as random-access sources without TensorFlow.
+
+`data.root` is TFDS's data folder (default: TFDS_DATA_DIR, else ~/tensorflow_datasets). A data set must be there in the
+array_record format; where its builder runs without TensorFlow it is prepared on first use.
+"""
+
+import functools
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from xtl.data.formats.base import Rows
+from xtl.data.formats.tables import JoinedTables, Table, Tables, Wanted, load_first
+from xtl.errors import XtlError
+from xtl.tasks.base import Loaded, Task
+
+FORMAT = "array_record"
+
+
+def load(task: Task, language: str, split: str, *, options: Mapping[str, Any], root: str = "") -> Loaded:
+    """Examples of one language and split; XtlError names the data set and how to prepare it."""
+    return load_first(_spec(task), language, split, options, functools.partial(_fetch, root=root))
+
+
+def splits(task: Task, language: str, *, options: Mapping[str, Any]) -> tuple[str, ...]:
+    """The splits declared for a language; touches no file."""
+    spec = _spec(task)
+    return tuple(s for s in task.splits if spec.has(language, s, options))
+
+
+def revision(task: Task, language: str, split: str, *, options: Mapping[str, Any], root: str = "") -> str:
+    """Version and checksums of the prepared data sets that would be read."""
+    spec = _spec(task)
+    parts = spec.chosen(options).values() if isinstance(spec, JoinedTables) else (spec,)
+    marks = []
+    for part in parts:
+        for table, _ in part.candidates(language, split, options if part is spec else None):
+            for name in table.name.split("+"):
+                folder = prepared(name, data_folder(root))
+                marks.append(f"{name} {folder.name} {_info(folder)}" if folder else f"{name} not prepared")
+            break
+    return " ".join(marks)
+
+
+def _spec(task: Task) -> Tables | JoinedTables:
+    assert isinstance(task.tfds, Tables | JoinedTables)
+    return task.tfds
+
+
+def data_folder(root: str) -> Path:
+    return Path(root or os.environ.get("TFDS_DATA_DIR", "") or "~/tensorflow_datasets").expanduser()
+
+
+def prepared(name: str, folder: Path) -> Path | None:
+    """The newest prepared version of `builder/config` under a data folder."""
+    found = [p.parent for p in (folder / name).glob("*/dataset_info.json")]
+    return max(found, key=lambda p: [int(x) if x.isdigit() else 0 for x in p.name.split(".")], default=None)
+
+
+def _info(folder: Path) -> str:
+    import hashlib
+
+    return hashlib.sha256((folder / "dataset_info.json").read_bytes()).hexdigest()[:16]
+
+
+def _fetch(table: Table, wanted: Wanted, *, root: str) -> tuple[Rows, str]:
+    their_split = table.splits[wanted.split]
+    names = table.name.split("+")
+
+    def chained() -> Iterator[tuple[str, Mapping[str, Any]]]:
+        for name in names:
+            yield from rows(name, their_split, data_folder(root))
+
+    return chained(), f"tfds: {table.name} {their_split}"
+
+
+def rows(name: str, split: str, folder: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(where, row) of one split; integers of a class column become the names that the data set itself gives them."""
+    import tensorflow_datasets as tfds
+
+    where = prepared(name, folder) or _prepare(name, folder)
+    builder = tfds.builder_from_directory(where)
+    if split not in builder.info.splits:
+        raise XtlError(f"tfds: {name} in {where} has no split {split!r}; it has: {', '.join(builder.info.splits)}")
+    try:
+        source = builder.as_data_source(split=split)
+    except (NotImplementedError, ValueError) as error:
+        raise XtlError(
+            f"tfds: {where} is not in the format {FORMAT} ({str(error).splitlines()[0]}); run `tfds convert_format "
+            f"--dataset_dir={where} --out_file_format={FORMAT}` or prepare it again"
+        ) from None
+    names = {column: n for column, feature in builder.info.features.items() if (n := _names(feature))}
+    for number in range(len(source)):
+        try:
+            row = dict(source[number])
+        except Exception as error:
+            raise XtlError(
+                f"tfds: {where} split {split} row {number}: unreadable ({type(error).__name__}: {error})"
+            ) from None
+        for column, classes in names.items():
+            row[column] = _spelled(row[column], classes)
+        yield f"tfds {name} {split} row {number}", row
+
+
+def _names(feature: Any) -> list[str] | None:
+    inner = getattr(feature, "feature", feature)
+    return getattr(inner, "names", None)
+
+
+def _spelled(value: Any, names: list[str]) -> Any:
+    if getattr(value, "ndim", 0) or isinstance(value, list | tuple):
+        return [_spelled(v, names) for v in value]
+    return names[int(value)] if 0 <= int(value) < len(names) else int(value)
+
+
+def _prepare(name: str, folder: Path) -> Path:
+    """Download and convert, where the builder runs without TensorFlow."""
+    import tensorflow_datasets as tfds
+
+    how = f"`tfds build {name} --file_format={FORMAT} --data_dir={folder}` on a machine with TensorFlow"
+    try:
+        builder = tfds.builder(name, data_dir=folder, file_format=FORMAT)
+        builder.download_and_prepare()
+    except Exception as error:
+        first = (str(error) or type(error).__name__).strip().splitlines()[0]
+        raise XtlError(f"tfds: {name} is not prepared under {folder} and cannot be here ({first}); run {how}") from None
+    made = prepared(name, folder)
+    if made is None:
+        raise XtlError(f"tfds: {name} was prepared, but not under {folder}; run {how}")
+    return made
