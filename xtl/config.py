@@ -29,6 +29,7 @@ from xtl.resolve import resolve, task_weights, with_steps
 
 __all__ = [
     "arguments",
+    "bare",
     "encoder",
     "fingerprints",
     "grid",
@@ -103,6 +104,11 @@ def pipeline(
     shared = {"encoder": encoder or {}, "data": data or {}, "system": system or {}}
     filled = {key: schema.check(schema.PIPELINE[key], value, where=key, fill=True) for key, value in shared.items()}
     return schema.to_config({"name": name, "seed": seed, **filled, "stages": named})
+
+
+def bare() -> ConfigDict:
+    """A config without stages: where data is and what runs it, for what works on a single task or checkpoint."""
+    return schema.to_config(schema.check(schema.PIPELINE, {"name": "bare"}, where="config", fill=True))
 
 
 # ---------------------------------------------------------------- grids

@@ -17,14 +17,12 @@ from ml_collections import ConfigDict
 from xtl import files, results
 from xtl.errors import XtlError, nearest
 from xtl.fingerprint import fingerprints, parent_of
-from xtl.resolve import with_steps
 from xtl.schema import to_config
 from xtl.workdir import Status, Workdir, jsonable, now, provenance
 
 Event = dict[str, Any]
 OnEvent = Callable[[Event], None]
 Train = Callable[..., Mapping[str, Any] | None]
-Sizes = Callable[[ConfigDict], Mapping[str, int]]
 
 POLL_SECONDS = 1.0  # between looks at stages that another launch is working on
 
@@ -141,15 +139,14 @@ def run(
     *,
     only: Iterable[str] = (),
     train: Train | None = None,
-    sizes: Sizes | None = None,
     on_event: OnEvent = lambda event: None,
     first: bool = True,
     agree: Callable[[int], int] = lambda choice: choice,
 ) -> Outcome:
     """Bring every stage (or those in `only`, with what they start from) to "done"; skip what is, resume what was cut.
 
-    train and sizes stand for xtl.train.train and for counting training examples. on_event receives the events of
-    training, with "stage" added, and {"kind": "stage", "stage", "state"} whenever a state changes.
+    train stands for xtl.train.train. on_event receives the events of training, with "stage" added, and
+    {"kind": "stage", "stage", "state", "reason"} whenever a state changes.
     On several hosts every host calls this; the first one decides and writes, `agree` tells its choice to the others.
     """
     units = graph.needed(only or graph.stages)
@@ -162,7 +159,7 @@ def run(
             index = agree(units.index(unit) if unit is not None else -1)
             if index < 0:
                 return work.outcome
-            work.attempt(units[index], train=train, sizes=sizes, writes=first)
+            work.attempt(units[index], train=train, writes=first)
         if first:
             workdir.write_plan(graph.name)
             results.rebuild(workdir)
@@ -236,7 +233,7 @@ class _Work:
             return False
         return True
 
-    def attempt(self, unit: Unit, *, train: Train | None, sizes: Sizes | None, writes: bool) -> None:
+    def attempt(self, unit: Unit, *, train: Train | None, writes: bool) -> None:
         """Train one unit and put on record how it ended. The caller holds its lock."""
         folder = self.workdir.folder(unit.fingerprint, unit.name)
         status: Status = {
@@ -254,10 +251,15 @@ class _Work:
             if writes:
                 self.workdir.write_status(folder, status)
 
+        def passed_on(event: Event) -> None:
+            if event.get("kind") == "start":
+                record(steps=event.get("steps_total", 0))  # what the epochs came to
+            self.on_event({"stage": unit.name, **event})
+
         record()
         self.tell(unit, "running")
         try:
-            stage = self._stage(unit, sizes)
+            stage = self._stage(unit)
             if writes:
                 self.workdir.write_config(folder, stage.to_dict())
             parents = [self.workdir.folder(parent, self.graph.units[parent].name) for parent in unit.parents]
@@ -265,7 +267,7 @@ class _Work:
                 stage,
                 folder,
                 parent=parents[0] if parents else None,
-                on_event=lambda event: self.on_event({"stage": unit.name, **event}),
+                on_event=passed_on,
             )
             _verify(stage, folder)
         except Exception as error:
@@ -281,49 +283,22 @@ class _Work:
         else:
             finished = now()
             seconds = round(finished - status["started"], 3)
-            record(state="done", finished=finished, seconds=seconds, steps=stage.train.steps, result=jsonable(result))
+            record(state="done", finished=finished, seconds=seconds, result=jsonable(result))
             self.settle(unit, "done")
 
-    def _stage(self, unit: Unit, sizes: Sizes | None) -> ConfigDict:
-        """The stage with what depends on this WORKDIR: where tokenised data is kept, steps from epochs."""
+    def _stage(self, unit: Unit) -> ConfigDict:
+        """The stage with what depends on this WORKDIR: where tokenised data is kept."""
         plain = unit.stage.to_dict()
         plain["data"]["cache"] = plain["data"]["cache"] or str(self.workdir.path / "cache")
         stage = to_config(plain)
         stage.lock()
-        needs_counting = stage.tasks and not stage.train.steps
-        return with_steps(stage, (sizes or _counted)(stage)) if needs_counting else stage
+        return stage
 
 
 def _trainer() -> Train:
     from xtl.train import train
 
     return train
-
-
-def _counted(stage: ConfigDict) -> Mapping[str, int]:
-    """Training examples of each task, counted in the token cache that training reads (and that this builds)."""
-    from xtl.data import cache
-    from xtl.data.tokenizer import load_tokenizer
-    from xtl.tasks import get_task
-
-    tokenizer = load_tokenizer(stage.data.tokenizer, stage.data.world)
-    sizes = {}
-    for name, entry in stage.tasks.items():
-        parts = [
-            cache.encoded(
-                get_task(name),
-                language,
-                "train",
-                data=stage.data,
-                tokenizer=tokenizer,
-                max_length=entry.max_length,
-                train=True,
-                options=entry.options,
-            )
-            for language in entry.languages
-        ]
-        sizes[name] = sum(min(len(part), entry.limit or len(part)) for part in parts)
-    return sizes
 
 
 def _verify(stage: ConfigDict, folder: Path) -> None:

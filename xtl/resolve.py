@@ -45,6 +45,7 @@ def resolve(config: ConfigDict, *, look: bool = True) -> ConfigDict:
         _check(stages[name], where=f"stage {name}")
         for parent in parents[name]:
             _check_handoff(stages[parent], stages[name])
+        _check_heads(stages[name], stages.get(next(iter(parents[name]), "")), where=f"stage {name}")
     _check_one_writer(stages, fingerprints(stages))
     return _locked({"name": filled["name"], "stages": stages})
 
@@ -132,6 +133,8 @@ def _derive(stage: dict[str, Any], *, look: bool) -> None:
 def _derive_data(data: dict[str, Any]) -> None:
     world = data["source"] == "world"
     data["tokenizer"] = data["tokenizer"] or ("world" if world else XLMR_TOKENIZER)
+    if "{root}" in data["tokenizer"] and data["root"]:
+        data["tokenizer"] = data["tokenizer"].replace("{root}", data["root"])
     if not world and data["tokenizer"] != "world":
         data["world"] = {}
 
@@ -161,7 +164,7 @@ class _Source:
         """The languages to use: those wanted, or all there are; every one of them must be there."""
         if split not in task.splits:
             raise XtlError(f"{where}: {task.name} has no split {split!r}.{nearest(split, task.splits)}")
-        if not self.look:
+        if not self.look and self.data["source"] != "world":
             return wanted or task.languages
         from xtl.data import sources
 
@@ -226,8 +229,6 @@ def _check(stage: Mapping[str, Any], *, where: str) -> None:
         if entry["limit"] < 0 or entry["weight"] < 0:
             raise XtlError(f"{at}: limit and weight cannot be negative")
     _check_shares(stage, where=where)
-    for name in stage["evaluate"]:
-        _check_head(get_task(name), stage, where=where)
 
 
 def _check_encoder(encoder: Mapping[str, Any], *, where: str) -> None:
@@ -260,12 +261,18 @@ def heads_for(task: Task, trained: Mapping[str, Any]) -> Iterator[str]:
             yield name
 
 
-def _check_head(task: Task, stage: Mapping[str, Any], *, where: str) -> None:
-    if task.family == "retrieve" or any(heads_for(task, stage["tasks"])):
-        return
-    wanted = task.train or task.name
-    trained = ", ".join(stage["tasks"]) or "nothing"
-    raise XtlError(f"{where}: evaluating {task.name} needs a head trained on {wanted}; this stage trains {trained}")
+def _check_heads(stage: Mapping[str, Any], parent: Mapping[str, Any] | None, *, where: str) -> None:
+    """Every evaluated task has a head: trained here or, where nothing is trained, in the stage it starts from."""
+    if not stage["tasks"] and parent is None:
+        return  # a checkpoint knows its own heads
+    trained = stage["tasks"] or (parent or {})["tasks"]
+    for name in stage["evaluate"]:
+        task = get_task(name)
+        if task.family != "retrieve" and not any(heads_for(task, trained)):
+            raise XtlError(
+                f"{where}: evaluating {name} needs a head trained on {task.train or name}; there is one for "
+                f"{', '.join(trained)}"
+            )
 
 
 def _check_handoff(parent: Mapping[str, Any], stage: Mapping[str, Any]) -> None:

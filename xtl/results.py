@@ -10,6 +10,7 @@ import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from xtl import files
@@ -206,3 +207,18 @@ def to_json(results: Results) -> dict[str, Any]:
         },
         "missing": made.missing,
     }
+
+
+def write_report(workdir: Workdir) -> Path:
+    """Write WORKDIR/report/report.md from what is done now; returns its path."""
+    by_pipeline = dict.fromkeys(entry["pipeline"] for entry in workdir.read_plan())
+    parts = [f"## {name}\n\n{to_markdown(table(collect(workdir, pipeline=name)))}" for name in by_pipeline]
+    path = workdir.path / "report" / "report.md"
+    files.atomic_write(path, "# Results\n\n" + LEGEND + "\n" + "\n".join(parts))
+    return path
+
+
+LEGEND = (
+    "Rows: intermediate task. Columns: score in English, and averaged over the other languages of a target. ± is the\n"
+    "standard deviation over seeds; in brackets, the difference from no intermediate training (`none`).\n"
+)

@@ -39,7 +39,7 @@ DATA = {
     "source": "files",  # files | hub | tfds | world
     "root": "",  # folder of the original distribution files
     "cache": "",  # tokenised examples; "" = WORKDIR/cache
-    "tokenizer": "",  # folder, hub id, or "world"; "" = XLM-R's from the hub, or the world's own
+    "tokenizer": "",  # folder, hub id, or "world"; "" = XLM-R's from the hub, or the world's own; {root} = root
     "world": Open(),
     "options": Open(),  # for the readers, by task: {"udpos": {"fusion": True}}
     "revision": Open(),  # derived: digests of what is read, by split/task
@@ -98,7 +98,7 @@ SELECT = {
 SYSTEM = {  # how, never what: no number may depend on it, and no fingerprint does
     "mesh": {"data": -1, "fsdp": 1, "tensor": 1},  # -1 = all remaining devices
     "attention": "xla",
-    "remat": "none",
+    "remat": "auto",
     "scan": 1,  # layers in one step of the scan; 0 unrolls
     "log_every": 50,
     "checkpoint_every": 500,
