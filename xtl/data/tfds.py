@@ -81,7 +81,7 @@ def rows(name: str, split: str, folder: Path) -> Iterator[tuple[str, Mapping[str
 
     where = prepared(name, folder) or _prepare(name, folder)
     builder = tfds.builder_from_directory(where)
-    if split not in builder.info.splits:
+    if split.partition("[")[0] not in builder.info.splits:
         raise XtlError(f"tfds: {name} in {where} has no split {split!r}; it has: {', '.join(builder.info.splits)}")
     try:
         source = builder.as_data_source(split=split)

@@ -77,7 +77,7 @@ def _corpus(path: Path, side: str) -> list[Text]:
 
 
 def read_corpora_row(rows: Rows, wanted: Wanted) -> Loaded:
-    """One row with both corpora as lists, and gold as pairs of positions from 1: mteb's copy of BUCC's training part."""
+    """One row with both corpora as lists and gold as pairs of positions from 1: mteb's copy of the training part."""
     where, row = next(iter(rows), ("", {}))
     place = Place(where, 0, wanted.language, wanted.split, Counter())
     foreign, english = place.texts(row, "sentence1"), place.texts(row, "sentence2")

@@ -1,0 +1,183 @@
+"""Source tfds: data sets in TFDS's own format, read without TensorFlow."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xtl.data import sources, tfds
+from xtl.errors import XtlError
+from xtl.tasks import catalog, get_task
+from xtl.tasks.base import NLI, PANX_TAGS, UPOS
+
+ENTAILMENT_FIRST = ["entailment", "neutral", "contradiction"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A TFDS data folder with a few prepared data sets."""
+    import tensorflow_datasets as library
+
+    sys.path.insert(0, str(Path(__file__).parent / "fixtures"))
+    try:
+        from tfds_sets.builder import prepare
+    finally:
+        sys.path.pop(0)
+    f = library.features
+    root = tmp_path_factory.mktemp("tfds")
+    label = f.ClassLabel(names=ENTAILMENT_FIRST)
+    pair = {"premise": f.Text(), "hypothesis": f.Text(), "label": label}
+    prepare(
+        root,
+        "glue/mnli",
+        {**pair, "idx": f.Scalar(dtype=np.int32)},
+        {
+            "train": [
+                {"premise": "The lämp is lit.", "hypothesis": "It is dark.", "label": 2, "idx": 0},
+                {"premise": "The lämp is lit.", "hypothesis": "It is lit.", "label": 0, "idx": 1},
+            ],
+            "validation_matched": [{"premise": "a", "hypothesis": "b", "label": 1, "idx": 0}],
+            "test_matched": [{"premise": "a", "hypothesis": "b", "label": -1, "idx": 0}],
+        },
+    )
+    prepare(root, "snli", pair, {"train": [{"premise": "a", "hypothesis": "b", "label": x} for x in (0, -1)]})
+    for r in ("r1", "r2", "r3"):
+        columns = {"uid": f.Text(), "context": f.Text(), "hypothesis": f.Text(), "label": label}
+        row = {"uid": r, "context": "c", "hypothesis": "h", "label": 2}
+        prepare(root, f"anli/{r}", columns, {"train": [row], "validation": [row], "test": [row]})
+    answers = f.Sequence({"text": f.Text(), "answer_start": f.Scalar(dtype=np.int32)})
+    question = {"id": f.Text(), "title": f.Text(), "context": f.Text(), "question": f.Text(), "answers": answers}
+    context = "Gati la Holm lilijengwa mwaka 1901. 🛶"
+
+    def asked(id, start=30):
+        row = {"id": id, "title": "", "context": context, "question": "Lini?"}
+        return {**row, "answers": {"text": ["1901"], "answer_start": [start]}}
+
+    rows = [asked("swahili-1-0"), asked("english-2-0"), asked("swahili-3-0", start=28)]
+    prepare(root, "tydi_qa/goldp", question, {"train": rows, "validation": rows})
+    tags = f.Sequence(f.ClassLabel(names=["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC"]))
+    sentence = {"tokens": ["Ada", "huko", "Holm"], "tags": [1, 0, 5]}
+    prepare(root, "wikiann/sw", {"tokens": f.Sequence(f.Text()), "tags": tags}, {"validation": [sentence]})
+    upos = f.Sequence(f.ClassLabel(names=["_", *sorted(UPOS)]))
+    row = {"tokens": ["in", "dem", "Regen"], "upos": ["ADP", "DET", "NOUN"]}
+    prepare(root, "xtreme_pos/xtreme_pos_de", {"tokens": f.Sequence(f.Text()), "upos": upos}, {"test": [row]})
+    nested = {
+        "premise": f.FeaturesDict({"de": f.Text(), "sw": f.Text()}),
+        "hypothesis": f.Sequence({"language": f.Text(), "translation": f.Text()}),
+        "label": label,
+    }
+    hypothesis = {"language": ["de", "sw"], "translation": ["Es ist da.", "Iko hapa."]}
+    row = {"premise": {"de": "Der Brief kam.", "sw": "Barua ilifika."}, "hypothesis": hypothesis, "label": 0}
+    prepare(root, "xnli", nested, {"test": [row]})
+    text = {"context": f.Text(), "endings": f.Sequence(f.Text()), "label": f.Scalar(dtype=np.int64)}
+    row = {"context": "A man throws a rope. he", "endings": ["ties it.", "eats.", "flies.", "waits."], "label": 3}
+    prepare(root, "hellaswag", text, {"train": [row]})
+    return root
+
+
+def load(folder, task, language, split, **options):
+    data = {"source": "tfds", "root": str(folder), "options": {task: options} if options else {}}
+    return sources.load(get_task(task), language, split, data)
+
+
+def test_reading_needs_no_tensorflow(folder):
+    load(folder, "mnli", "en", "train")
+    assert "tensorflow" not in sys.modules
+
+
+def test_nli_labels_are_put_in_our_order_by_their_names(folder):
+    by_text = {e.b: NLI[e.label] for e in load(folder, "mnli", "en", "train").examples}
+    assert by_text == {"It is dark.": "contradiction", "It is lit.": "entailment"}
+    assert load(folder, "mnli", "en", "dev").examples[0].label == NLI.index("neutral")
+
+
+def test_text_comes_decoded(folder):
+    assert load(folder, "mnli", "en", "train").examples[0].a == "The lämp is lit."
+
+
+def test_hidden_and_missing_labels_differ(folder):
+    assert load(folder, "mnli", "en", "test").examples[0].label is None
+    loaded = load(folder, "snli", "en", "train")
+    assert len(loaded.examples) == 1 and loaded.dropped == {"no gold label": 1}
+
+
+def test_rounds_of_anli_are_joined_and_ids_stay_apart(folder):
+    assert [e.id for e in load(folder, "anli", "en", "train").examples] == ["r1", "r2", "r3"]
+    ids = [e.id for e in load(folder, "anli_plus", "en", "train").examples]
+    assert len(ids) == 1 + 2 + 3 and ids[0].startswith("snli:")
+
+
+def test_one_language_of_a_mixed_set_is_picked_and_offsets_are_repaired(folder):
+    loaded = load(folder, "tydiqa", "sw", "test")
+    assert sorted(e.id for e in loaded.examples) == ["swahili-1-0", "swahili-3-0"]
+    assert {e.answers for e in loaded.examples} == {(("1901", 30),)}
+    assert loaded.dropped == {"answer offset repaired": 1}
+
+
+def test_tags_are_put_in_our_order_by_their_names(folder):
+    made = load(folder, "panx", "sw", "dev").examples[0]
+    assert [PANX_TAGS[t] for t in made.tags] == ["B-PER", "O", "B-LOC"]
+
+
+def test_trap_15_5_syntactic_words_are_taken_only_on_request(folder):
+    with pytest.raises(XtlError, match=r"syntactic words.*data\.options\.udpos\.fusion=False"):
+        load(folder, "udpos", "de", "test")
+    made = load(folder, "udpos", "de", "test", fusion=False).examples[0]
+    assert [UPOS[t] for t in made.tags] == ["ADP", "DET", "NOUN"]
+
+
+def test_languages_nested_in_a_row_are_taken_apart(folder):
+    made = load(folder, "xnli", "sw", "test").examples[0]
+    assert (made.a, made.b, NLI[made.label]) == ("Barua ilifika.", "Iko hapa.", "entailment")
+    with pytest.raises(XtlError, match="no hypothesis in 'fr'"):
+        load(folder, "xnli", "fr", "test")
+
+
+def test_whole_contexts_are_prompts_where_the_split_is_lost(folder):
+    made = load(folder, "hellaswag", "en", "train").examples[0]
+    assert made.prompt.endswith("rope. he") and made.choices[0] == "ties it." and made.label == 3
+
+
+def test_what_is_not_prepared_is_named_with_the_command(folder, monkeypatch):
+    import tensorflow_datasets as library
+
+    def absent(*args, **kwargs):
+        raise ModuleNotFoundError("No module named 'tensorflow'")
+
+    monkeypatch.setattr(library, "builder", absent)
+    with pytest.raises(
+        XtlError, match=r"squad/v1\.1 is not prepared .*tfds build squad/v1\.1 --file_format=array_record"
+    ):
+        load(folder, "squad_v1", "en", "dev")
+
+
+def test_missing_split_lists_those_there(folder):
+    with pytest.raises(XtlError, match=r"wikiann/sw in .* has no split 'test'; it has: validation"):
+        load(folder, "panx", "sw", "test")
+
+
+def test_newest_version_is_read(tmp_path):
+    for version in ("1.9.0", "1.10.0", "1.2.0"):
+        (tmp_path / "snli" / version).mkdir(parents=True)
+        (tmp_path / "snli" / version / "dataset_info.json").write_text("{}")
+    assert tfds.prepared("snli", tmp_path).name == "1.10.0"
+
+
+def test_revision_follows_the_prepared_data(folder, tmp_path):
+    task, data = get_task("mnli"), {"source": "tfds", "root": str(folder)}
+    one = sources.revision(task, data, language="en", split="train")
+    assert one == sources.revision(task, data, language="en", split="train")
+    assert one != sources.revision(task, {**data, "root": str(tmp_path)}, language="en", split="train")
+
+
+def test_trap_15_4_tfds_bucc_is_not_offered():
+    with pytest.raises(XtlError, match=r"task bucc2018 cannot be loaded from source 'tfds'; it can from: files, hub"):
+        load("", "bucc2018", "de", "test")
+
+
+def test_tables_declare_only_splits_and_languages_of_their_task():
+    for task in catalog().values():
+        if task.tfds is not None:
+            for language in (*task.languages, *task.languages_r):
+                assert set(tfds.splits(task, language, options={})) <= set(task.splits)
