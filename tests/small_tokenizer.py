@@ -7,8 +7,10 @@ from tokenizers import models, normalizers, pre_tokenizers
 
 from xtl.data.tokenizer import Tokenizer
 
-WORDS = "the cat sat on a mat dog house river who where is was in paris london 1 2 3".split()
-LETTERS = string.ascii_letters + string.digits + string.punctuation + "äöüéñçßабвгдежзшיהושלםابتسنعمहिनदी你好世界東京大学กขคง👩👍🏽\u0301\u200d"
+COMMON = "the cat sat on a mat dog house river who where is was in paris london 1 2 3"
+WORDS = tuple(COMMON.split())
+SCRIPTS = "äöüéñçßабвгдежзшיהושלםابتسنعمहिनदी你好世界東京大学กขคง👩👍🏽\u0301\u200d"
+LETTERS = string.ascii_letters + string.digits + string.punctuation + SCRIPTS
 
 
 def rust_tokenizer() -> tokenizers.Tokenizer:
