@@ -4,7 +4,9 @@ A verb is one function in xtl/verbs/, imported when it is called, so that help a
 only here: a verb receives plain arguments, and the library below knows of none.
 """
 
+import glob
 import importlib
+import importlib.util
 import json
 import os
 import shutil
@@ -155,7 +157,11 @@ VERBS: Mapping[str, Verb] = {
         "xtl.verbs.data:data",
         "data doctor: counts, labels, offsets, languages, against the manifest",
         "xtl data --task=all --config.data.root=DIR",
-        (Flag("task", "all", "NAME,...", "the tasks to look at"), JSON),
+        (
+            Flag("task", "all", "NAME,...", "the tasks to look at"),
+            Flag("pack", "", "DIR", "copy what they (or a pipeline, --config=FILE.py) read into this folder instead"),
+            JSON,
+        ),
         "optional",
     ),
 }
@@ -210,6 +216,7 @@ def _main(words: list[str]) -> int:
         print(describe(name))
         return 0
     args = parse(name, rest)
+    _look_for_no_tpu_in_vain()
     module, function = VERBS[name].function.split(":")
     try:
         loaded = importlib.import_module(module)
@@ -218,6 +225,14 @@ def _main(words: list[str]) -> int:
             raise
         raise XtlError(f"`xtl {name}` is not part of this version") from None
     return getattr(loaded, function)(args) or 0
+
+
+def _look_for_no_tpu_in_vain() -> None:
+    """With libtpu installed (for ahead-of-time compiles) on a machine without a TPU, JAX searches long and loudly."""
+    here = any(glob.glob(pattern) for pattern in ("/dev/accel*", "/dev/vfio*"))
+    gpu = any(importlib.util.find_spec(f"jax_cuda{n}_plugin") for n in (12, 13))
+    if not here and not gpu and "JAX_PLATFORMS" not in os.environ and importlib.util.find_spec("libtpu"):
+        os.environ["JAX_PLATFORMS"] = "cpu"
 
 
 class Usage(XtlError):
