@@ -14,7 +14,7 @@ from xtl.errors import XtlError
 from xtl.models.encoder import EncoderConfig, Pooled
 from xtl.nearest import nearest
 from xtl.tasks import dual, retrieve
-from xtl.tasks.base import Loaded, Pair, Task, Text
+from xtl.tasks.base import Pair, Task, Text
 
 TOKENIZER = small_tokenizer()
 RNG = np.random.default_rng(0)
@@ -163,11 +163,20 @@ def test_training_pairs_are_two_segments_and_a_tab_makes_a_text_a_pair():
     assert TOKENIZER.pieces(encoded.ids[encoded.tokens(1)]) == candidate
     texts = [Text("q", examples[0].a, "query"), Text("p", examples[0].b, "pool")]
     assert (dual.encode(LAREQA, texts, TOKENIZER, max_length=9, train=False).ids == encoded.ids).all()
-    assert dual.training_pairs(Loaded(texts, gold=[("q", "p")])).examples == [
-        Pair("q p", *(t.text for t in texts), None)
-    ]
-    with pytest.raises(XtlError, match="1 training examples are no pair"):
+    with pytest.raises(XtlError, match="1 of 1 examples are no pairs"):
         dual.encode(LAREQA, texts[:1], TOKENIZER, max_length=9, train=True)
+    with pytest.raises(XtlError, match="2 of 3 examples are no pairs"):
+        dual.encode(LAREQA, [*texts, *examples], TOKENIZER, max_length=9, train=False)
+
+
+def test_development_pairs_are_ranked_among_each_others_candidates():
+    examples = [Pair(f"q{i}", "who", f"candidate {i // 2}", None) for i in range(4)]  # two questions a candidate
+    encoded = dual.encode(LAREQA, examples, TOKENIZER, max_length=9, train=False)
+    vector_sd = np.zeros((encoded.segments, 2))
+    vector_sd[:, 0], vector_sd[4:, 1] = 1, 1
+    ranked = dual.decode(LAREQA, examples, encoded, {"vector_sd": vector_sd})
+    assert dual.written(ranked) == [("q0", "q2"), ("q0", "q2"), ("q2", "q0"), ("q2", "q0")]
+    assert dual.score(LAREQA, "en", examples, ranked) == {"map20": 100, "n": 4}
 
 
 def test_loss_is_the_softmax_over_the_candidates_of_the_batch():

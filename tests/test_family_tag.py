@@ -63,10 +63,10 @@ def test_no_word_is_lost_by_splitting_packing_and_joining(examples):
 @settings(deadline=None, max_examples=60)
 def test_segments_fit_rows_hold_whole_words_and_are_as_few_as_can_be(examples):
     encoded = tag.encode(TASK, examples, TOKENIZER, max_length=LENGTH, train=True)
-    assert encoded.segment_lengths.max() <= LENGTH and not encoded.segment_columns
+    assert encoded.segment_lengths.max() <= LENGTH
     pieces = iter(TOKENIZER.encode_batch([w for x in examples for w in x.words]))
-    expected = []
-    for x in examples:
+    expected, sources = [], []
+    for i, x in enumerate(examples):
         row = []
         for _ in x.words:
             ids = next(pieces)[0].tolist()
@@ -76,6 +76,8 @@ def test_segments_fit_rows_hold_whole_words_and_are_as_few_as_can_be(examples):
                 row = []
             row = row + ids
         expected.append(row)
+        sources += [i] * (len(expected) - len(sources))
+    assert encoded.segment_columns["_example"].tolist() == sources
     assert [encoded.ids[encoded.tokens(s)].tolist() for s in range(encoded.segments)] == [[0, *r, 2] for r in expected]
 
 

@@ -8,7 +8,6 @@ the loss (with other families it does not).
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -24,7 +23,7 @@ from xtl.metrics.retrieval import mean_average_precision
 from xtl.models.encoder import EncoderConfig
 from xtl.models.layers import ones, param, take_slots
 from xtl.nearest import nearest
-from xtl.tasks.base import Loaded, Pair, Task, Text
+from xtl.tasks.base import Pair, Task, Text
 from xtl.tasks.interface import NEVER, Batch, Gold, Outputs, Pool, cross_entropy, weighted
 from xtl.tasks.retrieve import sides
 
@@ -43,35 +42,28 @@ def encode(
     train: bool,
     **options: Any,
 ) -> Encoded:
-    """Training: `Pair(a=query, b=candidate)`, two segments an example. Evaluation: `Text`s, one segment each.
+    """`Pair(a=query, b=candidate)`s, as training needs them: two segments an example. `Text`s: one segment each.
 
     Candidates are cut at max_length pieces, queries at the option `query_length` (default: max_length).
     """
     query_length = min(int({**task.options, **options}.get("query_length", max_length)), max_length)
-    if train:
-        texts = [(x.a, x.b) for x in examples if isinstance(x, Pair) and x.b is not None]
-        if len(texts) < len(examples):
-            raise XtlError(
-                f"{task.name}: {len(examples) - len(texts)} training examples are no pair of query and candidate"
-            )
-        queries = _segments([query for query, _ in texts], tokenizer, query_length)
-        return interleaved(queries, _segments([candidate for _, candidate in texts], tokenizer, max_length))
-    bare = [x for x in examples if isinstance(x, Text)]
-    limits = np.array([query_length if x.side == "query" else max_length for x in bare], np.int64)
-    return _segments([x.text for x in bare], tokenizer, limits)
+    texts = [x for x in examples if isinstance(x, Text)]
+    pairs = [(x.a, x.b) for x in examples if isinstance(x, Pair) and x.b is not None]
+    if len(pairs) == len(examples):
+        queries = _segments([query for query, _ in pairs], tokenizer, query_length)
+        return interleaved(queries, _segments([candidate for _, candidate in pairs], tokenizer, max_length))
+    if train or len(texts) < len(examples):
+        raise XtlError(
+            f"{task.name}: {len(examples) - len(pairs)} of {len(examples)} examples are no pairs with candidate"
+        )
+    limits = np.array([query_length if x.side == "query" else max_length for x in texts], np.int64)
+    return _segments([x.text for x in texts], tokenizer, limits)
 
 
 def _segments(texts: Sequence[str], tokenizer: Tokenizer, max_length: int | np.ndarray) -> Encoded:
     parts = [text.partition("\t") for text in texts]
     first, second = (tokenizer.encode_ids_batch(part[side] for part in parts) for side in (0, 2))
     return pairs(first, second, max_length=max_length, single=np.array([not tab for _, tab, _ in parts], bool))
-
-
-def training_pairs(loaded: Loaded) -> Loaded:
-    """Queries and pool with gold, as evaluation has them, as the `Pair`s of training: one a gold pair."""
-    texts = {x.id: x.text for x in loaded.examples if isinstance(x, Text)}
-    pairs = [Pair(f"{query} {answer}", texts[query], texts[answer], None) for query, answer in loaded.gold]
-    return replace(loaded, examples=pairs, gold=())
 
 
 # ---------------------------------------------------------------- tokens -> logits -> loss
@@ -129,27 +121,48 @@ class Ranking(NamedTuple):
     candidates: tuple[str, ...]
 
 
-def decode(task: Task, examples: Sequence[Text], encoded: Encoded, outputs: Outputs, **options: Any) -> list[Ranking]:
-    """The 20 candidates of the pool with the largest cosine, for each query in order."""
-    queries, pool = sides(task, examples)
+def decode(
+    task: Task, examples: Sequence[Pair | Text], encoded: Encoded, outputs: Outputs, **options: Any
+) -> list[Ranking]:
+    """The 20 candidates of the pool with the largest cosine, for each query in order. The pool of `Pair`s are their
+    candidates; equal ones are one, under the id of the first pair that has it."""
+    if isinstance(examples[0], Pair):
+        first = _first_pairs(examples)
+        names, queries = [x.id for x in examples], 2 * np.arange(len(examples))
+        ids, pool = list(first.values()), np.flatnonzero([first[_text(x)] == x.id for x in examples]) * 2 + 1
+    else:
+        queries, pool = sides(task, [x for x in examples if isinstance(x, Text)])
+        ids, names = [examples[i].id for i in pool], [examples[i].id for i in queries]
     rows_qk, _ = nearest(outputs["vector_sd"][queries], outputs["vector_sd"][pool], k=RANKED)
-    ids = [examples[i].id for i in pool]
-    return [
-        Ranking(examples[q].id, tuple(ids[row] for row in rows))
-        for q, rows in zip(queries.tolist(), rows_qk.tolist(), strict=True)
-    ]
+    return [Ranking(name, tuple(ids[row] for row in rows)) for name, rows in zip(names, rows_qk.tolist(), strict=True)]
+
+
+def _text(x: Pair | Text) -> str:
+    return x.text if isinstance(x, Text) else x.b or ""
+
+
+def _first_pairs(examples: Sequence[Pair | Text]) -> dict[str, str]:
+    """Candidate text -> id of the first pair that has it."""
+    first: dict[str, str] = {}
+    for x in examples:
+        first.setdefault(_text(x), x.id)
+    return first
 
 
 def score(
     task: Task,
     language: str,
-    examples: Sequence[Text],
+    examples: Sequence[Pair | Text],
     predictions: Sequence[Ranking],
     *,
     gold: Gold = (),
     **options: Any,
 ) -> dict[str, float]:
-    """`map20`: mean average precision of the first 20 over the queries with gold, and their number `n`."""
+    """`map20`: mean average precision of the first 20 over the queries with gold (`Pair`s bring their own), and their
+    number `n`."""
+    if examples and isinstance(examples[0], Pair):
+        first = _first_pairs(examples)
+        gold = [(x.id, first[_text(x)]) for x in examples]
     if not gold:
         return {"n": 0}
     right: dict[str, list[str]] = {}

@@ -31,7 +31,8 @@ def encode(
     """`<s> words </s>`: one segment (and one `Encoded` example) a part of a sentence, in order.
 
     Token columns: `tag` on first pieces, -1 elsewhere and where tags are hidden; `_first` (for decoding only, absent in
-    training) 1 on first pieces, else 0. XtlError for a training sentence without tags.
+    training) 1 on first pieces, else 0. Segment column `_example`: index into `examples`. XtlError for a training
+    sentence without tags.
     """
     words_e = np.array([len(x.words) for x in examples], np.int64)
     tags = np.full(words_e.sum(), -1, np.int32)
@@ -46,7 +47,7 @@ def encode(
             raise XtlError(f"{task.name}: training sentence {x.id} has no tags")
     room = max_length - 2
     ids, first_w, pieces_w = _words(tokenizer, examples, room)
-    begin_s = _segment_starts(words_e, pieces_w, room)
+    begin_s, source_s = _segment_starts(words_e, pieces_w, room)
     end_s = np.append(begin_s[1:], len(pieces_w))
 
     before = np.concatenate([[0], np.cumsum(pieces_w)])  # pieces before each word
@@ -62,7 +63,13 @@ def encode(
     if not train:
         columns["_first"] = np.zeros(len(flat), np.int8)
         columns["_first"][at_w] = 1
-    return Encoded(flat, offsets, np.arange(len(offsets), dtype=np.int64), token_columns=columns)
+    return Encoded(
+        flat,
+        offsets,
+        np.arange(len(offsets), dtype=np.int64),
+        token_columns=columns,
+        segment_columns={"_example": source_s},
+    )
 
 
 def _words(tokenizer: Tokenizer, examples: Sequence[Tagged], room: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -73,19 +80,21 @@ def _words(tokenizer: Tokenizer, examples: Sequence[Tagged], room: int) -> tuple
     return np.append(ids, np.int32(UNK)), np.where(unusable, len(ids), first), np.where(unusable, 1, pieces)
 
 
-def _segment_starts(words_e: np.ndarray, pieces_w: np.ndarray, room: int) -> np.ndarray:
-    """The first word of every segment: of every sentence, and wherever the next word would not fit any more.
+def _segment_starts(words_e: np.ndarray, pieces_w: np.ndarray, room: int) -> tuple[np.ndarray, np.ndarray]:
+    """(first word, sentence) of every segment: one begins with every sentence, and where a word would not fit any more.
 
     A sentence without words still gets a segment, so that every sentence is there.
     """
     ends = np.cumsum(words_e)
     before = np.concatenate([[0], np.cumsum(pieces_w)])
-    starts = []
-    for begin, end in zip((ends - words_e).tolist(), ends.tolist(), strict=True):
+    starts: list[int] = []
+    sources: list[int] = []
+    for sentence, (begin, end) in enumerate(zip((ends - words_e).tolist(), ends.tolist(), strict=True)):
         starts.append(begin)
         while before[end] - before[starts[-1]] > room:
             starts.append(int(np.searchsorted(before, before[starts[-1]] + room, side="right")) - 1)
-    return np.array(starts, np.int64)
+        sources += [sentence] * (len(starts) - len(sources))
+    return np.array(starts, np.int64), np.array(sources, np.int32)
 
 
 # ---------------------------------------------------------------- tokens -> logits -> loss
