@@ -202,9 +202,8 @@ def test_fused_words_carry_the_tag_of_their_head_part():
 
 
 def test_plain_form_keeps_syntactic_words():
-    assert examples("udpos", "de", "test", fusion=False)[0].words == tuple(
-        "Sie ging in dem Regen zu dem Steg .".split()
-    )
+    words = list(examples("udpos", "de", "test", fusion=False)[0].words)
+    assert words == ["Sie", "ging", "in", "dem", "Regen", "zu", "dem", "Steg", "."]
 
 
 def test_withheld_sentences_are_dropped_and_counted():
@@ -219,7 +218,7 @@ def test_tatoeba_queries_are_sorted_and_the_pool_is_not():
     loaded = load("tatoeba", "de", "test")
     queries = [e for e in loaded.examples if e.side == "query"]
     assert [q.text for q in queries] == ["Ada builds the pier.", "The boat sleeps.", "Two lamps are lit."]
-    assert [e.text for e in loaded.examples if e.side == "pool"][0] == "Das Boot schläft."
+    assert next(e.text for e in loaded.examples if e.side == "pool") == "Das Boot schläft."
     assert loaded.gold == [("eng-2", "deu-2"), ("eng-0", "deu-0"), ("eng-1", "deu-1")]
 
 

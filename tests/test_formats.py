@@ -147,7 +147,8 @@ def test_no_answers_mean_unanswerable_and_blank_answers_mean_hidden():
 def test_answer_without_offset_names_the_question(tmp_path):
     path = write(
         tmp_path / "q.json",
-        '{"data": [{"paragraphs": [{"context": "c", "qas": [{"id": "q9", "question": "?", "answers": [{"text": "c"}]}]}]}]}',
+        '{"data": [{"paragraphs": [{"context": "c", '
+        '"qas": [{"id": "q9", "question": "?", "answers": [{"text": "c"}]}]}]}]}',
     )
     with pytest.raises(XtlError, match=r"q\.json: id q9: an answer needs a text and an integer answer_start"):
         squad.read()(found(path))

@@ -76,11 +76,14 @@ def _fetch(table: Table, wanted: Wanted, *, root: str) -> tuple[Rows, str] | Non
 
 def saved_copy(table: Table, split: str, root: str) -> Path | None:
     """The folder of a saved copy of one split under the data root, if there is one."""
-    if not root:
-        return None
-    folder = Path(root).expanduser() / "hub" / table.name.replace("/", "--") / (table.config or "default")
-    folder = folder / table.splits[split].replace("[", "-").replace("]", "").replace(":", "")
-    return folder if (folder / "dataset_info.json").is_file() else None
+    folder = copy_folder(table, split, Path(root).expanduser()) if root else None
+    return folder if folder is not None and (folder / "dataset_info.json").is_file() else None
+
+
+def copy_folder(table: Table, split: str, root: Path) -> Path:
+    """Where the saved copy of one split belongs."""
+    plain_split = table.splits[split].replace("[", "-").replace("]", "").replace(":", "")
+    return root / "hub" / table.name.replace("/", "--") / (table.config or "default") / plain_split
 
 
 def rows(dataset: Any, where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from xtl.data.formats.base import Files, Join
+from xtl.data.formats.base import Files, Found, Join
 from xtl.errors import XtlError, nearest
 from xtl.tasks.base import Loaded, Task
 
@@ -67,6 +67,19 @@ def splits_present(task: Task, language: str, data: Mapping[str, Any]) -> tuple[
     return _remote(source).splits(task, language, options=_options(task, data))
 
 
+def find_files(task: Task, language: str, split: str, data: Mapping[str, Any]) -> Found | None:
+    """The files that loading from source `files` would read; None if they are not there."""
+    return _files(task).find(_root(data), language, split, _options(task, data))
+
+
+def incomplete(task: Task, language: str, split: str, data: Mapping[str, Any]) -> list[str]:
+    """Files on disk that belong to a split which lacks others, so that it cannot be loaded."""
+    files = task.files if data["source"] == "files" else None
+    if not isinstance(files, Files):
+        return []
+    return [str(p) for p in files.incomplete(_root(data), language, split, _options(task, data))]
+
+
 def revision(task: Task, data: Mapping[str, Any], *, language: str | None = None, split: str | None = None) -> str:
     """Digest of the content that loading would read: of everything of the task, or of one language and split.
 
@@ -86,10 +99,10 @@ def revision(task: Task, data: Mapping[str, Any], *, language: str | None = None
 
 def _content(task: Task, source: str, language: str, split: str, data: Mapping[str, Any]) -> str:
     """What identifies the content of one language and split; "" where there is nothing."""
-    options = _options(task, data)
     if source != "files":
+        options = _options(task, data)
         return _remote(source).revision(task, language, split, options=options, root=_copies(data))
-    found = _files(task).find(_root(data), language, split, options)
+    found = find_files(task, language, split, data)
     return " ".join(_file_digest(path) for path in found.paths) if found else ""
 
 

@@ -207,13 +207,28 @@ class Files:
         """The files that would be read; None if they are not there. Reads no content."""
         return self._locate(Path(root), language, split, options)[1]
 
+    def incomplete(self, root: Path, language: str, split: str, options: Mapping[str, Any] | None = None) -> list[Path]:
+        """Files that belong to a split which cannot be read because others are missing (BUCC's gold without texts)."""
+        options = self._checked(options)
+        there: list[Path] = []
+        if self.find(root, language, split, options) is None:
+            for at in self.at:
+                if at.inside is None and at.has(language, split, options):
+                    for required, optional in at.patterns(language, split, options):
+                        there += [p for x in required + optional for p in _match(Path(root) / self.folder_name, x)]
+        return there
+
+    @property
+    def folder_name(self) -> str:
+        return self.folder or self.task
+
     def _locate(
         self, root: Path, language: str, split: str, options: Mapping[str, Any] | None
     ) -> tuple[At | None, Found | None]:
         options = self._checked(options)
         for at in self.at:
             if at.has(language, split, options):
-                found = at.find(root / (self.folder or self.task), language, split, options)
+                found = at.find(root / self.folder_name, language, split, options)
                 if found is not None:
                     return at, found
         return None, None
@@ -226,10 +241,8 @@ class Files:
 
     def _missing(self, root: Path, language: str, split: str, options: Mapping[str, Any] | None) -> str:
         if not root.is_dir():
-            return (
-                f"data root {root} does not exist: set data.root to the folder that holds {self.folder or self.task}/"
-            )
-        folder, options = root / (self.folder or self.task), self._checked(options)
+            return f"data root {root} does not exist: set data.root to the folder that holds {self.folder_name}/"
+        folder, options = root / self.folder_name, self._checked(options)
         tried: list[str] = []
         for at in self.at:
             if at.has(language, split, options):
