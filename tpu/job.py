@@ -36,8 +36,8 @@ class Status:
 
     @property
     def running(self) -> bool:
-        """Whether the job has been started and none of its workers is known to have ended badly."""
-        return bool(self.states) and set(self.states.values()) <= {"running", "done"}
+        """Whether the job is under way and none of its workers is known to have ended badly."""
+        return "running" in self.states.values() and not self.failures
 
     @property
     def others(self) -> list[str]:
