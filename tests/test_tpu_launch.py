@@ -282,14 +282,16 @@ def test_further_interrupts_do_not_cut_off_the_deletion(cloud, tmp_path):
     assert "deleting run1 first" in (tmp_path / "out.txt").read_text()
 
 
-def test_a_killed_launcher_is_replaced_by_another_that_takes_the_job_up(cloud, tmp_path, capsys):
+def test_a_killed_launcher_is_replaced_by_another_that_takes_the_job_up(cloud, tmp_path):
     command = script(tmp_path, "echo x >>$STORE/$WORKER; while [[ ! -f $STORE/go ]]; do sleep 0.05; done")
-    process = started(tmp_path, command, "2 running")
-    process.kill()
-    process.wait()
+    first = started(tmp_path, command, "2 running")
+    first.kill()
+    first.wait()
+    second = started(tmp_path, command, "there already, ACTIVE; taking it up\n")
+    while "2 running" not in (tmp_path / "out.txt").read_text():
+        time.sleep(0.02)
     (tmp_path / "store/go").touch()
-    assert launch.main(words(*command)) == 0 and cloud.empty
-    assert "there already, ACTIVE; taking it up" in capsys.readouterr().out
+    assert second.wait(60) == 0 and cloud.empty
     assert (tmp_path / "store/0").read_text() == "x\n", "started once"
 
 

@@ -189,6 +189,8 @@ def babysit(job: Job, patience: Patience, *, keep: bool = False) -> None:
     with _cleaned_up(job, patience, keep=keep):
         attempt = preemptions = failures = refusals = 0
         while True:
+            if time.monotonic() > deadline:
+                raise XtlError(f"{request.name}: not done within {patience.total_s / 3600:.0f} h in all")
             try:
                 found = _obtain(request, shell, patience)
                 refusals = 0
