@@ -270,7 +270,8 @@ class Encoder(nnx.Module):
         seen = [jax.tree.map(lambda y: y[None], observe(x_rtd))]
         weights = self.layers if count == config.layers else jax.tree.map(lambda w: w[:count], self.layers)
         if count:
-            x_rtd, ys = _through(layer, x_rtd, weights, count, math.gcd(config.scan, count))
+            group = math.gcd(config.scan, count) if config.scan else 0
+            x_rtd, ys = _through(layer, x_rtd, weights, count, group)
             seen.append(ys)
         if config.norm == "pre" and count == config.layers:
             x_rtd = self.norm(x_rtd)
