@@ -82,7 +82,7 @@ def update(
     grads and params: {"encoder", "heads": {name}}; opt_state: an Adam state (`init`) in the place of each part. So each
     part has its own count: in a mixture a head's bias correction follows the updates that head has had, as in PyTorch.
     """
-    norm = optax.global_norm(grads)
+    norm = optax.tree.norm(grads)
     limit = jnp.where(hyper["clip_norm"] > 0, hyper["clip_norm"], jnp.inf)
     grads = jax.tree.map(lambda g: g * jnp.minimum(1.0, limit / jnp.maximum(norm, 1e-30)), grads)
     adam = optax.scale_by_adam(b1=hyper["b1"], b2=hyper["b2"], eps=hyper["eps"])

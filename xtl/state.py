@@ -131,7 +131,7 @@ def init(
 ) -> Tree:
     """A state at step 0, laid out on the mesh. Parts that are given (a handoff, on the target's shardings) are taken
     over as they are; the others are drawn from the seed."""
-    given_heads = given_heads or {}
+    given_heads, config = given_heads or {}, _weights_only(config)
     params = {
         "encoder": _draw_encoder(config, mesh)(seed) if encoder is None else encoder,
         "heads": {
@@ -141,6 +141,13 @@ def init(
     }
     step, opt_state = _zeros(config, heads, mesh)(params)
     return {"step": step, "params": params, "opt_state": opt_state}
+
+
+def _weights_only(config: EncoderConfig) -> EncoderConfig:
+    """The config without what weights do not depend on, so that stages which differ there share what is compiled."""
+    return dataclasses.replace(
+        config, dropout=0.0, attention_dropout=0.0, dtype="float32", attention="xla", remat="none", scan=1
+    )
 
 
 @functools.cache

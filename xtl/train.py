@@ -39,6 +39,7 @@ Tree = Any
 Stage = Any  # a locked ConfigDict, see xtl/schema.py
 OnEvent = Callable[[dict[str, Any]], None]
 
+SECOND_SHAPE = 2000  # steps from which a second compile for smaller batches pays
 LABELLED = ("pair", "choice", "tag")  # families whose predictions are a few labels: they can collapse onto one
 
 
@@ -262,6 +263,7 @@ def _stream(run: _Run, tasks: Mapping[str, Task], parts: Mapping[str, list[Any]]
         slots=settings.slots,
         accumulate=settings.accumulate,
         shards=run.mesh.shape["data"] * run.mesh.shape["fsdp"],
+        shapes=1 if settings.steps < SECOND_SHAPE else 2,
         host=multihost.row_slice(run.mesh),
     )
 
