@@ -10,9 +10,10 @@ from typing import overload
 
 import numpy as np
 
+from xtl.data.formats import xnli
 from xtl.data.formats.base import Found, Place, Rows
 from xtl.data.formats.tables import Wanted
-from xtl.data.formats.text import lines, tsv
+from xtl.data.formats.text import lines
 from xtl.errors import XtlError
 from xtl.tasks.base import Loaded, Text
 
@@ -50,8 +51,7 @@ def read_pairs(found: Found) -> Loaded:
 def _named_texts(path: Path, language: str) -> Iterator[tuple[str, str]]:
     """(key, text). A tsv with a `language` column is XNLI's; any other is `key TAB text`, the Bible files' form."""
     if next(lines(path), (1, ""))[1].startswith("language\t"):
-        rows = (row for _, row in tsv(path) if row["language"] == language)
-        for number, row in enumerate(rows):
+        for number, (_, row) in enumerate(xnli.rows(path, language)):
             yield f"{number}a", row["sentence1"].strip()
             yield f"{number}b", row["sentence2"].strip()
         return

@@ -6,7 +6,7 @@ which `str.splitlines` would take for line ends and so shift every row after the
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,7 @@ def parse_json(text: str, where: str) -> Any:
 def tsv(
     path: Path,
     *,
+    numbered: Iterable[tuple[int, str]] | None = None,
     columns: Sequence[str] = (),
     quoted: bool = False,
     label_last: bool = False,
@@ -63,6 +64,7 @@ def tsv(
     """(where, row) of a tab-separated file.
 
     Args:
+      numbered: the lines to read with their numbers, header first; default: all of the file.
       columns: names of the columns of a file without a header; a missing last column (hidden labels) is allowed.
       quoted: the dialect of Python's `csv` writer, which XTREME's own files are in. Originals are unquoted and hold
         bare quotation marks; read the wrong way, rows run together or keep doubled quotes.
@@ -70,8 +72,9 @@ def tsv(
       short_rows: rows may lack their last columns (GLUE's QQP); the reader of the row decides what that means.
     """
     header: list[str] = list(columns)
-    for number, line in lines(path):
-        where = f"{path}:{number}"
+    name = str(path)
+    for number, line in lines(path) if numbered is None else numbered:
+        where = f"{name}:{number}"
         cells = line.split("\t")
         if quoted:
             cells = [_unquote(cell, where) for cell in cells]

@@ -5,6 +5,7 @@ XNLI's development sentences, whichever exist. One text in 50 is held out as "de
 """
 
 from xtl.data.formats import plain
+from xtl.data.formats import xnli as xnli_files
 from xtl.data.formats.base import At, Files
 from xtl.data.formats.tables import Table, Tables
 from xtl.tasks.base import Task
@@ -37,7 +38,7 @@ TASK = Task(
                 paths=(XNLI_TEXT, "bible/{language}.tsv"),
                 splits=SPLITS,
                 languages=xnli.LANGUAGES,
-                inside=xnli.languages_of_tsv,
+                inside=xnli_files.languages,
                 read=plain.read_pairs,
             ),
             At(paths=("bible/{language}.tsv",), splits=SPLITS, read=plain.read_pairs),
@@ -45,7 +46,7 @@ TASK = Task(
                 paths=(XNLI_TEXT,),
                 splits=SPLITS,
                 languages=xnli.LANGUAGES,
-                inside=xnli.languages_of_tsv,
+                inside=xnli_files.languages,
                 read=plain.read_pairs,
             ),
         ),
