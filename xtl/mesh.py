@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from flax import nnx
 from jax.experimental import mesh_utils
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from xtl.errors import XtlError, nearest
 
@@ -77,7 +77,9 @@ def _fill(sizes: list[int], devices: int) -> list[int]:
 # ---------------------------------------------------------------- shardings
 
 
-def spec(axes: Sequence[str | None], shape: Sequence[int], mesh: Mesh, *, what: str = "array") -> PartitionSpec:
+def spec(
+    axes: Sequence[str | None], shape: Sequence[int], mesh: Mesh | AbstractMesh, *, what: str = "array"
+) -> PartitionSpec:
     """The partition of an array whose dimensions have these logical names. `what` names it in errors."""
     parts: list[str | tuple[str, ...] | None] = []
     for axis, size in zip(axes, shape, strict=True):
@@ -99,7 +101,7 @@ def shardings(tree: Any, mesh: Mesh) -> Any:
     of the initialisation and of the step, and as restore target.
     """
 
-    def of(path, leaf):
+    def of(path: Any, leaf: Any) -> Any:
         if not isinstance(leaf, nnx.Variable):
             return NamedSharding(mesh, PartitionSpec())
         value, what = leaf.get_value(), jax.tree_util.keystr(path, simple=True, separator="/")
@@ -155,7 +157,7 @@ def per_device(function: Callable, *, axes: Sequence[Sequence[str | None]], out_
     if mesh.empty or mesh.size == 1 or not mesh.are_all_axes_auto:
         return function
 
-    def split(*arrays):
+    def split(*arrays: jax.Array) -> jax.Array:
         parts = tuple(spec(a, x.shape, mesh, what="kernel argument") for a, x in zip(axes, arrays, strict=True))
         out = PartitionSpec(*(None if axis is None else RULES[axis] for axis in out_axes))
         return jax.shard_map(function, in_specs=parts, out_specs=out, check_vma=False)(*arrays)

@@ -100,7 +100,7 @@ def find(source: str | Path) -> Path:
         raise XtlError(f"{source}: neither a folder nor to be had from the Hugging Face hub ({reason})") from error
 
 
-def read_config(source: str | Path, **changes) -> EncoderConfig:
+def read_config(source: str | Path, **changes: Any) -> EncoderConfig:
     """The EncoderConfig of a Hugging Face folder or hub id; `changes` set dtype, remat, dropout and the like."""
     path = find(source) / "config.json"
     theirs = _read_json(path)
@@ -194,16 +194,18 @@ def load_hf(
 
     initialised = []
 
-    def load(path, weight: nnx.Variable) -> nnx.Variable:
-        path, shape = jax.tree_util.keystr(path, simple=True, separator="/"), weight.get_value().shape
+    def load(keys: Any, weight: nnx.Variable) -> nnx.Variable:
+        path, shape = jax.tree_util.keystr(keys, simple=True, separator="/"), weight.get_value().shape
         read = reader(path, shape)
         if read is None:
             initialised.append(path)
             pooler = np.asarray(dense_init(jax.random.key(0) if key is None else key, shape, jnp.float32))
             pooler = pooler if path.endswith("kernel") else np.zeros_like(pooler)
             read = pooler.__getitem__
-        part = None if mesh is None else xtl_mesh.spec(weight.get_metadata("axes"), shape, mesh, what=path)
-        return weight.replace(_place(read, shape, None if mesh is None else NamedSharding(mesh, part)))
+        if mesh is None:
+            return weight.replace(_place(read, shape, None))
+        part = xtl_mesh.spec(weight.get_metadata("axes"), shape, mesh, what=path)
+        return weight.replace(_place(read, shape, NamedSharding(mesh, part)))
 
     shapes = jax.eval_shape(lambda: nnx.state(Encoder(config, rngs=nnx.Rngs(params=0)), nnx.Param))
     params = jax.tree_util.tree_map_with_path(load, shapes, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
@@ -220,7 +222,7 @@ def _place(read: Callable, shape: tuple[int, ...], sharding: NamedSharding | Non
         return jnp.asarray(read(tuple(slice(0, size) for size in shape)))
     devices: dict[tuple, list] = {}
     for device, index in sharding.addressable_devices_indices_map(shape).items():
-        block = tuple(slice(*i.indices(size)[:2]) for i, size in zip(index, shape, strict=True))
+        block = tuple(slice(*i.indices(size)[:2]) for i, size in zip(index or (), shape, strict=True))
         devices.setdefault(tuple((i.start, i.stop) for i in block), []).append((device, block))
     shards = []
     for holders in devices.values():
@@ -280,8 +282,8 @@ def save_hf(
         weight = _value(params, path)
         layers = range(config.layers) if path.startswith("layers/") else (None,)
         sources += [(tensor_names(layout, prefix + template, n or 0), layout, weight, n) for n in layers]
-    for path, (layout, name) in LM_HEAD.items() if lm_head is not None else ():
-        sources.append(([name], layout, _value(lm_head, path), None))
+    if lm_head is not None:
+        sources += [([name], layout, _value(lm_head, path), None) for path, (layout, name) in LM_HEAD.items()]
     for name, tensor in (extra or {}).items():
         sources.append(([name], "vector", tensor, None))
 

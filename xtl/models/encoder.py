@@ -7,8 +7,9 @@ and LayerNorm act follows transformers' XLMRobertaModel and XLMRobertaXLModel.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +45,7 @@ class EncoderConfig:
     remat: str = "none"  # "none", "full", "dots", or what to keep, e.g. "context" or "qkv+context+mlp" (SAVED)
     scan: int = 1  # layers in one step of lax.scan; 0: no scan, all layers unrolled
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.hidden % self.heads:
             raise XtlError(f"encoder: hidden={self.hidden} is not a multiple of heads={self.heads}")
         if self.norm not in ("post", "pre"):
@@ -68,7 +69,7 @@ class EncoderConfig:
 SAVED = ("qkv", "context", "attention", "mlp", "output")
 
 
-def remat_policy(name: str):
+def remat_policy(name: str) -> tuple[bool, Callable[..., bool] | None]:
     """(whether to recompute, jax.checkpoint policy) of a policy name.
 
     "none": autodiff keeps what it likes (fast on one device with memory to spare). "full": only the layer's input is
@@ -100,7 +101,7 @@ SIZES = {
 }
 
 
-def encoder_config(size: str, **changes) -> EncoderConfig:
+def encoder_config(size: str, **changes: Any) -> EncoderConfig:
     """The config of a named size with some fields changed, e.g. encoder_config("base", dtype="bfloat16")."""
     if size not in SIZES:
         raise XtlError(f"unknown encoder size {size!r}.{nearest(size, SIZES)}")
@@ -180,11 +181,11 @@ class Layer(nnx.Module):
         x_rtd = constrain(x_rtd, "rows")
         keys = (None, None, None) if key is None else tuple(jax.random.fold_in(key, site) for site in range(3))
 
-        def attend(x_rtd):
+        def attend(x_rtd: jax.Array) -> jax.Array:
             y_rtd = checkpoint_name(self.attention(x_rtd, segments_rt, keys[0]), "attention")
             return dropout(self.attention.out.add_bias(y_rtd), self.config.dropout, keys[1])
 
-        def mlp(x_rtd, rate):
+        def mlp(x_rtd: jax.Array, rate: float) -> jax.Array:
             y_rtd = checkpoint_name(self.mlp(x_rtd), "output")
             return dropout(self.mlp.wo.add_bias(y_rtd), rate, keys[2])
 
@@ -220,7 +221,15 @@ class Encoder(nnx.Module):
         """The token table [V, D], float32 (MLM's output layer uses it too)."""
         return self.embed.token.get_value()
 
-    def __call__(self, ids_rt, segments_rt, positions_rt, key=None, *, upto: int | None = None) -> jax.Array:
+    def __call__(
+        self,
+        ids_rt: jax.Array,
+        segments_rt: jax.Array,
+        positions_rt: jax.Array,
+        key: jax.Array | None = None,
+        *,
+        upto: int | None = None,
+    ) -> jax.Array:
         """Hidden states [R, T, D] in the compute dtype, after `upto` layers (None: all).
 
         ids_rt, segments_rt (0 = padding) and positions_rt (from 2, restarting in each segment) are int32 [R, T]. With a
@@ -229,13 +238,15 @@ class Encoder(nnx.Module):
         """
         return self._run(ids_rt, segments_rt, positions_rt, key, upto=upto)[0]
 
-    def all_layers(self, ids_rt, segments_rt, positions_rt, slots_rs) -> Pooled:
+    def all_layers(
+        self, ids_rt: jax.Array, segments_rt: jax.Array, positions_rt: jax.Array, slots_rs: jax.Array
+    ) -> Pooled:
         """One vector a segment from every layer, pooled as the layers run, so that no hidden states are kept.
 
         `slots_rs` is the position of the `<s>` of each segment (0 if the slot is empty; empty slots give mean 0).
         """
 
-        def pool(x_rtd):
+        def pool(x_rtd: jax.Array) -> Pooled:
             mean_rsd = mean_segments(x_rtd, segments_rt, slots_rs.shape[1])
             return Pooled(mean_rsd, take_slots(x_rtd, slots_rs).astype(jnp.float32))
 
@@ -245,20 +256,29 @@ class Encoder(nnx.Module):
         """BERT's pooler on vectors [..., D] taken at `<s>`: tanh of a dense layer. Part of the encoder, as in jiant."""
         return jnp.tanh(self.pooler(x))
 
-    def _run(self, ids_rt, segments_rt, positions_rt, key, *, upto=None, observe=None):
+    def _run(
+        self,
+        ids_rt: jax.Array,
+        segments_rt: jax.Array,
+        positions_rt: jax.Array,
+        key: jax.Array | None,
+        *,
+        upto: int | None = None,
+        observe: Callable[[jax.Array], Any] = lambda x_rtd: None,
+    ) -> tuple[jax.Array, Any]:
         """(last hidden state, observations of the embedding output and of every layer, stacked; None without observe).
 
         Dropout keys are addressed: fold_in(key, 0) for the embedding, fold_in(key, n) for layer n of 1..L.
         """
-        config, observe = self.config, observe or (lambda x_rtd: None)
+        config = self.config
         count = config.layers if upto is None else upto
         if not 0 <= count <= config.layers:
             raise XtlError(f"layer {count} was asked for, but the encoder has layers 0 (embedding) to {config.layers}")
 
-        def fold(index):
+        def fold(index: jax.Array | int) -> jax.Array | None:
             return None if key is None else jax.random.fold_in(key, index)
 
-        def layer(x_rtd, weights: Layer, index):
+        def layer(x_rtd: jax.Array, weights: Layer, index: jax.Array) -> tuple[jax.Array, Any]:
             x_rtd = weights(x_rtd, segments_rt, fold(index))
             return x_rtd, observe(x_rtd)
 
@@ -279,10 +299,10 @@ class Encoder(nnx.Module):
         return x_rtd, jax.tree.map(lambda *ys: jnp.concatenate(ys), *seen)
 
 
-def _through(layer, x, weights, count: int, group: int):
+def _through(layer: Callable, x: jax.Array, weights: Layer, count: int, group: int) -> tuple[jax.Array, Any]:
     """x carried through `count` stacked layers, `group` of them unrolled in a step of lax.scan (0: all, no scan)."""
 
-    def unrolled(x, weights, indices):
+    def unrolled(x: jax.Array, weights: Layer, indices: jax.Array) -> tuple[jax.Array, Any]:
         seen = []
         for index, one in enumerate(_unstack(weights, len(indices))):
             x, y = layer(x, one, indices[index])
@@ -297,9 +317,9 @@ def _through(layer, x, weights, count: int, group: int):
     return x, jax.tree.map(lambda y: y.reshape(count, *y.shape[2:]), ys)
 
 
-def _unstack(tree, count: int) -> list:
+def _unstack(tree: Layer, count: int) -> list[Layer]:
     """The `count` slices of a stacked tree. lax.split, because its gradient is one concatenation; the gradient of
     indexing would be `count` full-size additions."""
     leaves, structure = jax.tree.flatten(tree)
     columns = [[part[0] for part in jax.lax.split(leaf, (1,) * count)] for leaf in leaves]
-    return [structure.unflatten(column) for column in zip(*columns, strict=True)]
+    return [jax.tree.unflatten(structure, column) for column in zip(*columns, strict=True)]

@@ -7,6 +7,7 @@ Letters: R rows, T row length, S slots, D hidden, H heads, K head size, F mlp, L
 
 import math
 from collections.abc import Callable
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from flax import nnx
 from jax import lax
 
 Axes = tuple[str | None, ...]
+M = TypeVar("M", bound=nnx.Module)
 
 dense_init = jax.nn.initializers.normal(0.02)  # BERT's and XLM-R's initializer_range
 zeros, ones = jax.nn.initializers.zeros, jax.nn.initializers.ones
@@ -26,13 +28,13 @@ def param(rngs: nnx.Rngs, init: Callable, shape: tuple[int, ...], axes: Axes) ->
     return nnx.Param(init(rngs.params(), shape, jnp.float32), axes=axes)
 
 
-def stack(build: Callable[[nnx.Rngs], nnx.Module], count: int, rngs: nnx.Rngs) -> nnx.Module:
+def stack(build: Callable[[nnx.Rngs], M], count: int, rngs: nnx.Rngs) -> M:
     """`count` modules of one kind as one module whose weights have a leading "layers" axis, for lax.scan."""
 
     def leading(weight: nnx.Param) -> nnx.Param:
         return nnx.Param(weight[...], axes=("layers", *weight.get_metadata("axes")))
 
-    def build_one(key: jax.Array) -> nnx.Module:
+    def build_one(key: jax.Array) -> M:
         return jax.tree.map(leading, build(nnx.Rngs(params=key)), is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
 
     return jax.vmap(build_one)(jax.random.split(rngs.params(), count))
@@ -45,8 +47,8 @@ class Dense(nnx.Module):
     query-key-value; `axes` names every dimension of the kernel [*inputs, *outputs].
     """
 
-    def __init__(self, inputs: tuple[int, ...], outputs: tuple[int, ...], axes: Axes, *, dtype, rngs: nnx.Rngs):
-        self.inputs, self.dtype = len(inputs), jnp.dtype(dtype).name
+    def __init__(self, inputs: tuple[int, ...], outputs: tuple[int, ...], axes: Axes, *, dtype: str, rngs: nnx.Rngs):
+        self.inputs, self.dtype = len(inputs), dtype
         self.kernel = param(rngs, dense_init, (*inputs, *outputs), axes)
         # A bias is small: splitting its hidden dimension over fsdp would only add collectives.
         bias_axes = tuple(None if axis == "embed" else axis for axis in axes[len(inputs) :])
@@ -68,8 +70,8 @@ class Dense(nnx.Module):
 class LayerNorm(nnx.Module):
     """Normalisation over the last dimension, computed in float32, returned in the compute dtype."""
 
-    def __init__(self, size: int, *, eps: float, dtype, rngs: nnx.Rngs):
-        self.eps, self.dtype = eps, jnp.dtype(dtype).name
+    def __init__(self, size: int, *, eps: float, dtype: str, rngs: nnx.Rngs):
+        self.eps, self.dtype = eps, dtype
         self.scale = param(rngs, ones, (size,), (None,))
         self.bias = param(rngs, zeros, (size,), (None,))
 
