@@ -20,7 +20,7 @@ from typing import Any
 from xtl import __version__
 from xtl.errors import XtlError, nearest
 
-EXIT_FAILED, EXIT_USAGE, EXIT_LATER, EXIT_INTERRUPTED = 1, 2, 75, 130  # 75 (EX_TEMPFAIL): the same command goes on
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 130, 143  # the last two: 128 + signal, as shells do
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ VERBS: Mapping[str, Verb] = {
         (
             Flag("workdir", "", "DIR", "the run whose predictions to take", required=True),
             Flag("out", "", "DIR", "the folder to write", required=True),
-            Flag("intermediate", "none", "NAME", "row of the results table; best: the best row for each task"),
+            Flag("intermediate", "none", "NAME", "row of the results table; xnli:mnli,mlqa:squad_v1,... by task"),
             Flag("seed", 0, "N", "of the stages to take"),
             Flag("benchmark", "xtreme", "NAME", "xtreme or xtreme-r"),
             Flag("labels", "", "DIR", "validate against these labels, too"),
@@ -146,6 +146,26 @@ VERBS: Mapping[str, Verb] = {
             Flag("out", "", "DIR", "the folder to write", required=True),
             Flag("tokenizer", "", "DIR", "copy the tokenizer files of this folder along"),
         ),
+    ),
+    "compile": Verb(
+        "xtl.verbs.compile:compile_",
+        "compile every step of a config for a TPU slice, with no TPU: memory, traffic, predicted time and MFU",
+        "xtl compile --config=configs/bench.py:size=large --topology=v5e:4x4",
+        (
+            Flag(
+                "topology", "", "CHIP:AxB", "the slice, such as v5e:4x4 or v5p:2x2x2; several: 2*v5e:4x4", required=True
+            ),
+            Flag("stage", (), "NAME,...", "only the steps of these stages"),
+            Flag("steps", "", "KIND", "only train or only eval"),
+            Flag("rows", 0, "N", "rows on each device, in place of the config's batch size"),
+            Flag("tune", False, "", "search for the fastest way to run that fits, and print it as config overrides"),
+            Flag("cache", "~/.cache/xtl/compile", "DIR", "where --tune keeps what it has compiled"),
+            Flag("save", "", "DIR", "keep the executables there, for a fast start"),
+            JSON,
+        ),
+        "required",
+        "Needs the TPU compiler (pip install 'xtl[tpu]') and no data. Times are predicted from the compiler's own\n"
+        "cycle estimates; the model and its limits are printed below the table.",
     ),
     "tasks": Verb(
         "xtl.verbs.tasks:tasks",
@@ -192,10 +212,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `xtl tasks | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
-    except Exception as error:
-        if type(error).__name__ == "Preempted":  # xtl.multihost's, not imported here: it brings JAX
+    except SystemExit as stop:
+        if stop.code == EXIT_TERMINATED:  # xtl.multihost.Preempted
             print("xtl: told to stop; everything is saved, the same command goes on from here", file=sys.stderr)
-            return EXIT_LATER
+        return stop.code if isinstance(stop.code, int) else EXIT_FAILED
+    except Exception as error:
         _complain(error, debug=debug)
         return EXIT_FAILED
 

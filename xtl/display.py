@@ -192,8 +192,10 @@ def _headline(board: Board) -> Text:
     parts.append(f"{duration(board.clock() - board.began)} so far")
     if left:
         parts.append(f"about {duration(left)} left")
-    line = Text(board.graph.name, style="bold")
-    return line.append(f" in {board.workdir.path}  ", "bright_black").append(" · ".join(parts), "default not bold")
+    line = Text(board.graph.name, style="bold", no_wrap=True, overflow="ellipsis")
+    return line.append(f"  {' · '.join(parts)}", "not bold").append(
+        f"  in {board.workdir.path}", "not bold bright_black"
+    )
 
 
 def tree(graph: Graph) -> Iterator[tuple[Unit, str]]:

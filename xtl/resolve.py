@@ -16,8 +16,7 @@ from ml_collections import ConfigDict
 from xtl import files, schema
 from xtl.errors import XtlError, nearest
 from xtl.fingerprint import Fingerprint, digest, fingerprints, parent_of
-from xtl.tasks import catalog, get_task
-from xtl.tasks.base import Task
+from xtl.tasks.base import Task, catalog, get_task
 
 XLMR_TOKENIZER = "FacebookAI/xlm-roberta-base"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")

@@ -106,6 +106,7 @@ SYSTEM = {  # how, never what: no number may depend on it, and no fingerprint do
     "prefetch": 2,
     "eval_rows": 0,  # rows an evaluation batch; 0 = chosen from the lengths
     "compile_cache": "",
+    "flags": Open(),  # of the TPU compiler, over the table in xtl/compiler_flags.py; "" leaves one out
 }
 
 STAGE: dict[str, Any] = {

@@ -7,8 +7,7 @@ from rich import box
 from rich.table import Table as Grid
 
 from xtl import cli
-from xtl.tasks import catalog, get_task
-from xtl.tasks.base import Task
+from xtl.tasks.base import Task, catalog, get_task
 
 
 def tasks(args: Any) -> None:
