@@ -315,6 +315,28 @@ def test_trap_15_9_tydiqa_english_is_english_only():
     assert [e.id for e in examples("tydiqa", "en", "train")] == ["english-77-0", "english-77-1"]
 
 
+def test_trap_15_10_answer_positions_point_at_the_answers_pieces():
+    import tokenizers
+
+    from xtl.data.tokenizer import Tokenizer
+    from xtl.tasks import span
+
+    words = (
+        "The pier at Holm was built in 1901 by Ada Krog . It has two lamps died 1933 ? When Who How many does".split()
+    )
+    names = ["<s>", "<pad>", "</s>", "<unk>", *dict.fromkeys(words), "<mask>"]
+    rust = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel({name: i for i, name in enumerate(names)}, unk_token="<unk>")
+    )
+    rust.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    made = examples("squad_v1", "en", "train")
+    encoded = span.encode(get_task("squad_v1"), made, Tokenizer(rust), max_length=64, train=True)
+    for i, e in enumerate(made):  # XLM-R pairs have two separators in the middle; counting one shifts every answer
+        start, end = (int(encoded.segment_columns[x][i]) for x in ("start", "end"))
+        ids = encoded.ids[encoded.tokens(i)][start : end + 1]
+        assert [names[j] for j in ids] == e.answers[0][0].split()
+
+
 def test_trap_15_11_pawsx_has_no_arabic():
     with pytest.raises(XtlError, match=r"task pawsx has no language 'ar'"):
         load("pawsx", "ar", "test")
