@@ -8,7 +8,6 @@ so every host runs the same number of steps. What a stage reports goes to eval/<
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -213,7 +212,7 @@ def _limited(loaded: Loaded, limit: int) -> Loaded:
     return replace(loaded, examples=loaded.examples[:limit]) if limit else loaded
 
 
-def batch_shape(parts: Sequence[Encoded], *, mesh: Mesh, rows: int = 0) -> dict[str, int]:
+def batch_shape(parts: Sequence[Encoded], *, mesh: Mesh, rows: int = 0) -> dict[str, Any]:
     """rows, row_length, slots and choices of evaluation batches that suit all parts (languages) of a task.
 
     Rows are as long as the longest segment needs, and as many as a device likes (fewer when there is little to do).
@@ -244,7 +243,7 @@ def _frozen(value: Any) -> Any:
 
 
 def evaluate_stage(
-    params: Tree, stage: Any, folder: Path, *, mesh: Mesh, tokenizer: Tokenizer, on_event: OnEvent
+    params: Tree, stage: Any, folder: files.Pathish, *, mesh: Mesh, tokenizer: Tokenizer, on_event: OnEvent
 ) -> dict[str, float]:
     """Every task of `stage.evaluate`: writes eval/<task>.json and, for test sets, predictions/<task>/; skips what is
     written already (a file is whole or absent). Returns the average of each task.
@@ -279,7 +278,7 @@ def evaluate_stage(
     return averages
 
 
-def write_predictions(result: Evaluated, folder: Path, *, data: Mapping[str, Any], limit: int = 0) -> None:
+def write_predictions(result: Evaluated, folder: files.Pathish, *, data: Mapping[str, Any], limit: int = 0) -> None:
     """predictions/<task>/test-<language>.* of an evaluated test set, in the benchmark's own formats."""
     from xtl.metrics import submission
 

@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 
@@ -49,7 +50,7 @@ def initialise(
         _join(**bounds)
 
 
-def _join(**options) -> None:
+def _join(**options: Any) -> None:
     try:
         jax.distributed.initialize(**options)
     except (RuntimeError, ValueError) as error:
@@ -81,7 +82,8 @@ def barrier(name: str, *, deadline_s: float = BARRIER_SECONDS) -> None:
     from jax._src import distributed  # sync_global_devices has no deadline
 
     try:
-        distributed.global_state.client.wait_at_barrier(f"xtl/{name}", timeout_in_ms=int(deadline_s * 1000))
+        client: Any = distributed.global_state.client
+        client.wait_at_barrier(f"xtl/{name}", timeout_in_ms=int(deadline_s * 1000))
     except Exception as error:
         raise XtlError(f"host {jax.process_index()} waited {deadline_s:.0f} s at {name!r}: {error}") from error
 

@@ -28,7 +28,7 @@ DECAY_RULES: tuple[tuple[str, bool], ...] = (
 )
 
 
-def hyper(train: Any, *, steps: int | None = None) -> dict[str, np.ndarray]:
+def hyper(train: Any, *, steps: int | None = None) -> dict[str, np.float32]:
     """The scalars of a stage's `train` section (see Resolved stage): learning rate, schedule, decay, clipping, Adam.
 
     `warmup` below 1 is a fraction of the steps; clip_norm 0 turns clipping off.
@@ -66,7 +66,7 @@ def learning_rate(hyper: Hyper, step: jax.Array) -> jax.Array:
 
 def init(params: Tree) -> optax.ScaleByAdamState:
     """Adam's moments for one part (the encoder, or one head), laid out like its parameters."""
-    return optax.scale_by_adam().init(params)  # type: ignore[return-value]
+    return optax.scale_by_adam().init(params)
 
 
 def like(part: Tree, *, count: Any) -> optax.ScaleByAdamState:
@@ -86,6 +86,7 @@ def update(
     limit = jnp.where(hyper["clip_norm"] > 0, hyper["clip_norm"], jnp.inf)
     grads = jax.tree.map(lambda g: g * jnp.minimum(1.0, limit / jnp.maximum(norm, 1e-30)), grads)
     adam = optax.scale_by_adam(b1=hyper["b1"], b2=hyper["b2"], eps=hyper["eps"])
+    parts: Any
     moments, parts = jax.tree.flatten(opt_state, is_leaf=lambda node: isinstance(node, optax.ScaleByAdamState))
     stepped = [adam.update(part, moment) for part, moment in zip(parts.flatten_up_to(grads), moments, strict=True)]
     updates, opt_state = (parts.unflatten(column) for column in zip(*stepped, strict=True))

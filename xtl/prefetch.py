@@ -27,5 +27,5 @@ def prefetched(
 
     dataset = grain.MapDataset.source(source)[start:stop]
     options = grain.ReadOptions(num_threads=ahead, prefetch_buffer_size=ahead)
-    with contextlib.closing(iter(dataset.to_iter_dataset(options))) as items:  # type: ignore[type-var]
+    with contextlib.closing(iter(dataset.to_iter_dataset(options))) as items:
         yield from items

@@ -160,7 +160,7 @@ def train(
                     checkpoints.save(done, whole, about, handoff=improved or (finished and not selection))
                     on_event({"kind": "save", "step": done})
                     meter.outside(time.perf_counter() - began)
-                if leave and not finished:
+                if leave:
                     checkpoints.wait()
                     raise multihost.Preempted
                 if finished:
@@ -173,8 +173,7 @@ def train(
         chosen = checkpoints.handoff_step
         if chosen is None:
             raise XtlError(f"{folder}/checkpoints: no encoder to hand on; remove the folder to train the stage again")
-        params = whole["params"]
-        del whole, stepped
+        params, whole, stepped = whole["params"], None, None  # the optimizer's memory is free for evaluation
         if chosen != done:  # an earlier checkpoint was the best
             target = state.target(config, heads, mesh)["params"]
             best = checkpoints.path(chosen)
@@ -250,7 +249,7 @@ def _stream(run: _Run, tasks: Mapping[str, Task], parts: Mapping[str, list[Any]]
             batch_size=run.stage.tasks[name].batch_size,
             row_length=settings.row_length if settings.packing else run.stage.tasks[name].max_length,
             weight=shares[name],
-            language_weights=order.exponent_weights(sizes[name], exponent) if exponent != 1 else None,
+            language_weights=order.exponent_weights(sizes[name], exponent).tolist() if exponent != 1 else None,
         )
         for name, task in tasks.items()
     ]
