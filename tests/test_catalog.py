@@ -321,10 +321,8 @@ def test_trap_15_10_answer_positions_point_at_the_answers_pieces():
     from xtl.data.tokenizer import Tokenizer
     from xtl.tasks import span
 
-    words = (
-        "The pier at Holm was built in 1901 by Ada Krog . It has two lamps died 1933 ? When Who How many does".split()
-    )
-    names = ["<s>", "<pad>", "</s>", "<unk>", *dict.fromkeys(words), "<mask>"]
+    text = "The pier at Holm was built in 1901 by Ada Krog . It has two lamps died 1933 ? When Who How many does"
+    names = ["<s>", "<pad>", "</s>", "<unk>", *dict.fromkeys(text.split()), "<mask>"]
     rust = tokenizers.Tokenizer(
         tokenizers.models.WordLevel({name: i for i, name in enumerate(names)}, unk_token="<unk>")
     )

@@ -191,20 +191,19 @@ def patiently(action: Callable[[], T], *, what: str) -> T:
 
 
 def _network_cause(error: BaseException) -> BaseException | None:
-    """The first of the error and its causes that is about the network; None if none is."""
+    """Of the error and its causes: offline mode, else the first that is about the network; None if none is."""
     import httpx2 as httpx
     from huggingface_hub import errors as hf
 
-    seen: list[BaseException] = []
+    chain: list[BaseException] = []
     at: BaseException | None = error
-    while at is not None and at not in seen:
-        seen.append(at)
-        kinds = (httpx.HTTPError, hf.HfHubHTTPError, hf.OfflineModeIsEnabled, ConnectionError, TimeoutError)
-        cut_off = isinstance(at, OSError) and "Consistency check failed" in str(at)
-        if isinstance(at, kinds) or cut_off:
-            return at
+    while at is not None and at not in chain:
+        chain.append(at)
         at = at.__cause__ or at.__context__
-    return None
+    kinds = (httpx.HTTPError, hf.HfHubHTTPError, ConnectionError, TimeoutError)
+    offline = [e for e in chain if isinstance(e, hf.OfflineModeIsEnabled)]
+    network = [e for e in chain if isinstance(e, kinds) or "Consistency check failed" in str(e)]
+    return next(iter(offline + network), None)
 
 
 def _asked_to_wait(error: BaseException) -> float:
