@@ -313,8 +313,7 @@ def test_offline_mode_is_said_at_once(waits):
     with pytest.raises(XtlError, match="the hub cannot be read: Cannot reach x: offline mode is enabled"):
         hub.patiently(failing(OfflineModeIsEnabled("Cannot reach x: offline mode is enabled")), what="x")
     wrapped = ConnectionError("Couldn't reach x (OfflineModeIsEnabled)")
-    wrapped.__cause__ = OfflineModeIsEnabled("Cannot reach x: offline mode is enabled")
-    with pytest.raises(XtlError, match="the hub cannot be read: Cannot reach x: offline mode is enabled"):
+    with pytest.raises(XtlError, match=r"the hub cannot be read: Couldn't reach x \(OfflineModeIsEnabled\)"):
         hub.patiently(failing(wrapped), what="x")
     assert waits == []
 

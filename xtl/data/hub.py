@@ -6,6 +6,7 @@ that machines without internet read what `xtl data --pack` gathered.
 
 import functools
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -179,9 +180,7 @@ def patiently(action: Callable[[], T], *, what: str) -> T:
             if cause is None:
                 raise
             status = getattr(getattr(cause, "response", None), "status_code", None)
-            final = isinstance(cause, hf.OfflineModeIsEnabled) or (
-                status is not None and status < 500 and status != 429
-            )
+            final = _is_offline(cause) or (status is not None and status < 500 and status != 429)
             if final or attempt == ATTEMPTS:
                 tries = "" if final else f" ({attempt} attempts)"
                 raise XtlError(f"{what}: the hub cannot be read{tries}: {_first_line(cause)}") from None
@@ -201,9 +200,14 @@ def _network_cause(error: BaseException) -> BaseException | None:
         chain.append(at)
         at = at.__cause__ or at.__context__
     kinds = (httpx.HTTPError, hf.HfHubHTTPError, ConnectionError, TimeoutError)
-    offline = [e for e in chain if isinstance(e, hf.OfflineModeIsEnabled)]
+    offline = [e for e in chain if _is_offline(e)]
     network = [e for e in chain if isinstance(e, kinds) or "Consistency check failed" in str(e)]
     return next(iter(offline + network), None)
+
+
+def _is_offline(error: BaseException) -> bool:
+    """Two libraries have a class of this name, and `datasets` hands on only the name."""
+    return "OfflineModeIsEnabled" in (type(error).__name__, *re.findall(r"\w+", str(error)))
 
 
 def _asked_to_wait(error: BaseException) -> float:
