@@ -54,7 +54,7 @@ def encoded(task: Task, *, examples: int = 40, seed: int = 0) -> Encoded:
     return Encoded.from_segments(ids, **columns)
 
 
-def stream(*tasks: Task, steps: int = 6, batch_size: int = 16, accumulate: int = 1, shards: int = 8, seed: int = 0):
+def stream(*tasks: Task, steps=6, batch_size=16, accumulate=1, shards=8, seed=0, host=(0, 1)):
     """A training stream over random examples of the tasks."""
     parts = [
         TrainTask(
@@ -67,5 +67,13 @@ def stream(*tasks: Task, steps: int = 6, batch_size: int = 16, accumulate: int =
         for i, task in enumerate(tasks)
     ]
     return TrainStream(
-        parts, steps=steps, seed=seed, tokenizer=TOKENIZER, slots=4, accumulate=accumulate, shards=shards, shapes=1
+        parts,
+        steps=steps,
+        seed=seed,
+        tokenizer=TOKENIZER,
+        slots=4,
+        accumulate=accumulate,
+        shards=shards,
+        shapes=1,
+        host=host,
     )
