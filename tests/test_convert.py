@@ -200,23 +200,23 @@ def test_a_tensor_of_another_shape_is_named(folder):
 def test_half_an_mlm_head_is_refused(saved):
     *_, folder = saved
     rewrite(folder, lambda tensors: tensors.pop("lm_head.bias"))
-    with pytest.raises(XtlError, match="MLM head is not complete: lm_head.bias missing"):
+    with pytest.raises(XtlError, match=r"MLM head is not complete: lm_head\.bias missing"):
         convert.load_hf(folder)
 
 
 def test_damaged_and_absent_files_are_one_line_errors(folder, tmp_path):
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(XtlError, match="model.safetensors: damaged"):
+    with pytest.raises(XtlError, match=r"model\.safetensors: damaged"):
         convert.load_hf(folder)
     path.unlink()
-    with pytest.raises(XtlError, match="there is no model.safetensors"):
+    with pytest.raises(XtlError, match=r"there is no model\.safetensors"):
         convert.load_hf(folder)
     (folder / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(XtlError, match="save it again with safetensors"):
         convert.load_hf(folder)
     (folder / "config.json").write_text('{"model_type": ')
-    with pytest.raises(XtlError, match="config.json: cannot be read as JSON"):
+    with pytest.raises(XtlError, match=r"config\.json: cannot be read as JSON"):
         convert.read_config(folder)
     with pytest.raises(XtlError, match="there is no such folder"):
         convert.load_hf(tmp_path / "no" / "such")

@@ -313,7 +313,7 @@ def test_wrong_settings_are_named_with_the_mend(changes, message):
 
 
 def test_an_unknown_size_is_named_with_the_nearest():
-    with pytest.raises(XtlError, match="unknown encoder size 'lrage'. Did you mean 'large'"):
+    with pytest.raises(XtlError, match=r"unknown encoder size 'lrage'\. Did you mean 'large'"):
         encoder_config("lrage")
 
 

@@ -228,9 +228,9 @@ def test_what_cannot_be_split_is_named():
         xtl_mesh.spec(("embed", "mlp"), (12, 16), mesh, what="encoder/wi")
     with pytest.raises(XtlError, match=r"batch array 'ids_rt': rows=6 cannot be split 8 ways"):
         xtl_mesh.batch_shardings({"ids_rt": np.zeros((6, 2))}, mesh)
-    with pytest.raises(XtlError, match="unknown logical axis 'haeds'. Did you mean 'heads'"):
+    with pytest.raises(XtlError, match=r"unknown logical axis 'haeds'\. Did you mean 'heads'"):
         xtl_mesh.spec(("haeds",), (8,), mesh)
-    with pytest.raises(XtlError, match="batch array 'labels'.* must end in its dims"):
+    with pytest.raises(XtlError, match=r"batch array 'labels'.* must end in its dims"):
         xtl_mesh.batch_shardings({"labels": np.zeros(8)}, mesh)
     with pytest.raises(XtlError, match="no logical axes"):
         xtl_mesh.shardings({"w": nnx.Param(jnp.zeros(3))}, mesh)
