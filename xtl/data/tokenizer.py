@@ -26,6 +26,7 @@ MASK_NAME = "<mask>"
 MODEL_FILES = ("sentencepiece.bpe.model", "tokenizer.json")  # in the order they are looked for
 METASPACE = "▁"
 CHUNK = 8192  # texts per call into rust: bounds memory, and is the window in which repeated texts are encoded once
+WORDS = 1 << 18  # words whose pieces the model remembers; its own 10,000 do not hold the words of one language
 RULES = "1"  # goes into the fingerprint; raise it when the same file gives other ids
 
 
@@ -50,6 +51,8 @@ class Tokenizer:
         rust.no_truncation()
         rust.no_padding()
         rust.encode_special_tokens = True  # added tokens in the data are text, too
+        if hasattr(rust.model, "_resize_cache"):
+            rust.model._resize_cache(WORDS)
         self.rust = rust
         self.mask: int = mask
         self.vocab_size: int = rust.get_vocab_size()

@@ -132,7 +132,7 @@ def decode(
         ids, pool = list(first.values()), np.flatnonzero([first[_text(x)] == x.id for x in examples]) * 2 + 1
     else:
         queries, pool = sides(task, [x for x in examples if isinstance(x, Text)])
-        ids, names = [examples[i].id for i in pool], [examples[i].id for i in queries]
+        ids, names = [examples[i].id for i in pool.tolist()], [examples[i].id for i in queries.tolist()]
     rows_qk, _ = nearest(outputs["vector_sd"][queries], outputs["vector_sd"][pool], k=RANKED)
     return [Ranking(name, tuple(ids[row] for row in rows)) for name, rows in zip(names, rows_qk.tolist(), strict=True)]
 
