@@ -1,0 +1,99 @@
+"""Domain: does the match of domain between intermediate and target data matter, and how does it interact with size?
+
+Design: domain (general, special) x format x size of the intermediate set x seeds. The headline is the interaction of
+domain similarity with log2 size, estimated once a seed: seeds are what is sampled.
+"""
+
+import numpy as np
+import pandas as pd
+
+from xtl.errors import XtlError
+from xtl.studies import statistics
+from xtl.studies.analysis import Analysis, Figure
+from xtl.studies.statistics import Estimate
+
+QUESTION = "Does it help when the intermediate data is from the target's domain, and does size change that?"
+
+
+def seed_coefficients(table: pd.DataFrame) -> pd.DataFrame:
+    """One row a seed: slopes of gain on similarity, on log2 size, and on their product, within format and target.
+
+    `table` rows: format, target, similarity, size, seed, gain. Size is centred, so that `similarity` is its effect at
+    the middle size. Raises XtlError when formats and domains are confounded.
+    """
+    needed = {"format", "target", "similarity", "size", "seed", "gain"}
+    if missing := needed - set(table.columns):
+        raise XtlError(f"domain: the table lacks the columns {', '.join(sorted(missing))}")
+    levels = table.groupby(["format", "target"])["similarity"].nunique()
+    if (levels < 2).any():
+        form, target = levels.index[levels < 2][0]
+        raise XtlError(f"domain: {form} on {target} has one domain only; compare domains within a format")
+    log_size = np.log2(table["size"].astype(float))
+    centred = table.assign(log_size=log_size - log_size.mean())
+    rows = []
+    for seed, part in centred.groupby("seed"):
+        cells = pd.get_dummies(part["format"] + "/" + part["target"]).to_numpy(float)
+        similarity = part["similarity"].to_numpy(float)
+        size = part["log_size"].to_numpy(float)
+        design = np.column_stack([similarity, size, similarity * size, cells])
+        coefficients = np.linalg.lstsq(design, part["gain"].to_numpy(float), rcond=None)[0]
+        rows.append({"seed": seed, **dict(zip(("similarity", "log_size", "interaction"), coefficients, strict=False))})
+    return pd.DataFrame(rows)
+
+
+def interaction(table: pd.DataFrame, *, name: str = "similarity x log2(size)") -> Estimate:
+    """How the value of similarity changes when the intermediate set doubles (points)."""
+    return statistics.mean(seed_coefficients(table)["interaction"], name=name, unit="seeds")
+
+
+def analyse(table: pd.DataFrame) -> Analysis:
+    """`table` as seed_coefficients takes it."""
+    per_seed = seed_coefficients(table)
+    headline = [
+        statistics.mean(per_seed[c], name=label, unit="seeds")
+        for c, label in (
+            ("interaction", "similarity x log2(size)"),
+            ("similarity", "similarity at the middle size"),
+            ("log_size", "log2(size)"),
+        )
+    ]
+    by_cell = table.groupby(["format", "target", "domain", "size"])["gain"].agg(["mean", "std", "count"])
+    return Analysis(
+        study="domain",
+        question=QUESTION,
+        design=f"{table['domain'].nunique()} domains x {table['format'].nunique()} formats x {table['size'].nunique()} "
+        f"sizes x {table['seed'].nunique()} seeds.",
+        headline=headline,
+        tables={"Gain by domain and size": by_cell},
+        figures=[_figure(table)],
+        sentences=[h.sentence() + "." for h in headline],
+        limits=[
+            "Seeds are the sample: the result speaks of these sets and targets, not of domains at large.",
+            "Formats are compared within, never across: a span set in one domain is never held against a choice set.",
+        ],
+        methods=METHODS,
+    )
+
+
+def _figure(table: pd.DataFrame) -> Figure:
+    def draw(axes) -> None:
+        for k, ((form, domain), part) in enumerate(table.groupby(["format", "domain"])):
+            by_size = part.groupby("size")["gain"]
+            mean, error = by_size.mean(), by_size.sem().fillna(0) * 1.96
+            style = "-" if k % 2 == 0 else "--"
+            axes.plot(mean.index, mean, style, marker="o", markersize=4, color=f"C{k}", label=f"{form}, {domain}")
+            axes.fill_between(mean.index, mean - error, mean + error, color=f"C{k}", alpha=0.12, linewidth=0)
+        axes.set_xscale("log", base=2)
+        axes.axhline(0, color="0.6", linewidth=0.8)
+        axes.set(xlabel="examples of the intermediate set", ylabel="gain over none (points)")
+        axes.legend(frameon=False, fontsize=8)
+
+    return Figure(
+        "domain", "Learning curves of the gain by domain and format; bands are 95 % over seeds and targets.", draw
+    )
+
+
+METHODS = """\
+For each seed we regress the gain over no intermediate training on the similarity of the intermediate set's domain to
+the target (1 - Jensen-Shannon divergence of unigrams), the log2 of its size, and their product, within format and
+target. Means over seeds carry t intervals."""

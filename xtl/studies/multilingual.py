@@ -1,0 +1,144 @@
+"""Multilingual: English against multilingual intermediate QA training, for low-resource languages.
+
+Conditions differ in the languages of the intermediate data at equal size. Outcome: the difference in gain,
+D(multilingual) - D(English), one number a language; what counts is its mean over the absent and low tiers.
+"""
+
+import numpy as np
+import pandas as pd
+
+from xtl.errors import XtlError
+from xtl.studies import statistics, tables
+from xtl.studies.analysis import Analysis, Figure
+from xtl.studies.statistics import Estimate
+
+QUESTION = "Is multilingual intermediate QA training better than English for low-resource languages, at equal size?"
+LOW = ("absent", "low")
+
+# Sets that share items: XQuAD is 240 paragraphs of SQuAD v1.1's development set in 11 languages, LAReQA is made of it.
+OVERLAPS = {
+    "xquad": ("xquad", "lareqa", "squad_v1"),
+    "lareqa": ("xquad", "lareqa"),
+    "mlqa": ("mlqa",),
+    "tydiqa": (),  # train and development parts are disjoint
+}
+
+
+def refuse_overlap(training: str, targets: list[str], *, split: str = "train") -> None:
+    """XtlError if a target's evaluation items are among the training items of an intermediate set.
+
+    SQuAD v1.1 counts only by its development set: training on its training set is clean.
+    """
+    shared = [t for t in targets if t in OVERLAPS.get(training, ())]
+    if shared and not (training == "squad_v1" and split == "train"):
+        raise XtlError(
+            f"training on {training} would leak into {', '.join(shared)}: they share items; leave those targets out"
+        )
+
+
+def advantage(
+    scores: pd.DataFrame, languages: pd.DataFrame, *, multilingual: str, english: str, trained_on: tuple[str, ...] = ()
+) -> pd.DataFrame:
+    """One row a language: `effect` = mean over targets and seeds of D(multilingual) - D(english), and its tier.
+
+    Languages of the multilingual training data (`trained_on`) and English are left out: they are not zero-shot.
+    """
+    both = scores[scores["intermediate"].isin([multilingual, english])]
+    versus = tables.gains(both, baseline=english)
+    versus = versus[~versus["language"].isin([tables.SOURCE, *trained_on])]
+    if versus.empty:
+        raise XtlError(f"{multilingual} against {english}: no language is left that neither was trained on")
+    one = versus.groupby("language")["gain"].mean()  # a paired difference needs no adjustment for the task
+    return tables.described(one, languages)
+
+
+def low_tier_advantage(rows: pd.DataFrame, *, name: str = "advantage on absent and low tiers (points)") -> Estimate:
+    """The mean advantage over the low-resource languages."""
+    return statistics.mean(rows["effect"][rows["tier"].isin(LOW)], name=name)
+
+
+def tier_interaction(rows: pd.DataFrame, *, name: str = "advantage, low - other tiers (points)") -> Estimate:
+    """How much larger the advantage is for low-resource languages than for the others."""
+    low = rows["tier"].isin(LOW)
+    return statistics.difference(rows["effect"][low], rows["effect"][~low], name=name)
+
+
+def analyse(
+    scores: pd.DataFrame,
+    languages: pd.DataFrame,
+    *,
+    pairs: dict[str, str],
+    trained_on: dict[str, tuple[str, ...]] | None = None,
+) -> Analysis:
+    """`pairs`: multilingual condition -> the English condition of equal size."""
+    headline, sentences, table, drawn = [], [], [], {}
+    for many, english in pairs.items():
+        own = (trained_on or {}).get(many, ())
+        rows = advantage(scores, languages, multilingual=many, english=english, trained_on=own)
+        drawn[f"{many} - {english}"] = rows
+        low = low_tier_advantage(rows, name=f"advantage of {many} over {english} on low tiers")
+        headline.append(low)
+        sentences.append(low.sentence() + ".")
+        if (~rows["tier"].isin(LOW)).sum() > 1:
+            sentences.append(tier_interaction(rows, name=f"{many} over {english}, low - other tiers").sentence() + ".")
+        for tier in tables.TIERS:
+            values = rows["effect"][rows["tier"] == tier]
+            if len(values) > 1:
+                mean = statistics.mean(values, name=tier)
+                table.append(
+                    {
+                        "comparison": f"{many} - {english}",
+                        "tier": tier,
+                        "languages": len(values),
+                        "advantage": mean.value,
+                        "interval": (mean.low, mean.high),
+                        "wins": int((values > 0).sum()),
+                    }
+                )
+    corrected = statistics.adjusted([h.p for h in headline])
+    sentences.append(f"Holm-adjusted p of the headline comparisons: {', '.join(f'{p:.3f}' for p in corrected)}.")
+    return Analysis(
+        study="multilingual",
+        question=QUESTION,
+        design=f"{len(pairs)} comparisons at equal size, {scores['target'].nunique()} targets, "
+        f"{scores['seed'].nunique()} seeds; languages of the training data are left out of every mean.",
+        headline=headline,
+        tables={"Advantage by tier": pd.DataFrame(table)},
+        figures=[_figure(drawn)],
+        sentences=sentences,
+        limits=[
+            "XQuAD and LAReQA are not targets here: XQuAD's items are from SQuAD's development set, in every language.",
+            "None of XQuAD's languages is low-resource, so gains there are transfer to languages unseen in training.",
+            "A mean over few languages speaks of these languages; the interval treats them as a sample of their tier.",
+        ],
+        methods=METHODS,
+    )
+
+
+def _figure(drawn: dict[str, pd.DataFrame]) -> Figure:
+    def draw(axes) -> None:
+        ticks = []
+        for line, (name, rows) in enumerate(drawn.items()):
+            for k, tier in enumerate(t for t in tables.TIERS if (rows["tier"] == t).sum() > 1):
+                values = rows["effect"][rows["tier"] == tier]
+                mean = statistics.mean(values)
+                y = line + 0.18 * (k - 1.5)
+                axes.errorbar(
+                    mean.value, y, xerr=[[mean.value - mean.low], [mean.high - mean.value]], fmt="o", color=f"C{k}",
+                    capsize=3, label=tier if line == 0 else None,
+                )  # fmt: skip
+                axes.scatter(values, np.full(len(values), y), s=8, alpha=0.4, color=f"C{k}")
+            ticks.append(name)
+        axes.axvline(0, color="0.6", linewidth=0.8)
+        axes.set(yticks=range(len(ticks)), yticklabels=ticks, xlabel="advantage over English of equal size (points)")
+        axes.legend(frameon=False, fontsize=8, title="tier", title_fontsize=8)
+
+    return Figure("multilingual", "Advantage by tier: mean with 95 % interval, languages as small dots.", draw)
+
+
+METHODS = """\
+We compare multilingual with English intermediate training on equally many questions. For every language that neither
+set contains we average the paired difference in score over targets and seeds, and test the mean over the languages
+that are absent from or small in CC-100 (< 3 GiB) against zero (t interval over languages), Holm-corrected over
+comparisons; the interaction with resource tier is Welch's t. Sets that share items with a training set (XQuAD, LAReQA;
+Artetxe et al. 2020, Roy et al. 2020) are excluded by construction."""

@@ -1,0 +1,152 @@
+"""What the studies read: a table of scores, and a table of languages (real or of the world)."""
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from xtl.errors import XtlError
+
+SOURCE = "en"
+BASELINE = "none"
+TIERS = ("absent", "low", "mid", "high")  # CC-100: not in it, < 3 GiB, 3 to 20 GiB, more
+FEW_FEATURES = 40  # URIEL distances over fewer shared features are unreliable (kk 12, jv 17, af 37, ht 37)
+CHANCE = {"xnli": 100 / 3, "pawsx": 50.0, "xcopa": 50.0}  # 0 for all others
+
+# ---------------------------------------------------------------- languages
+
+
+LANGUAGES = Path(__file__).with_name("languages.csv")
+
+
+def languages(path: Path = LANGUAGES) -> pd.DataFrame:
+    """The 50 real languages by code.
+
+    Columns: iso639_3, name, family (branch, for Indo-European), script, order, distance (syntactic cosine distance from
+    English, 0..1), shared (features behind the angular distance), log_size (log10 GiB of CC-100; an absent language has
+    half the smallest size, and `absent` 1), tier, mattr (richness; empty where unknown).
+    """
+    raw = pd.read_csv(path, comment="#", keep_default_na=False, na_values=[""]).set_index("lang")
+    size = raw["cc100_gib"].astype(float)
+    absent = size.isna()
+    return pd.DataFrame(
+        {
+            "iso639_3": raw["iso639_3"],
+            "name": raw["name"],
+            "family": raw["family"],
+            "script": raw["script"],
+            "order": raw["word_order"],
+            "distance": raw["syn_knn_cos"].astype(float),
+            "shared": raw["syn_shared"].astype(int),
+            "log_size": np.log10(size.fillna(size.min() / 2)),
+            "absent": absent.astype(int),
+            "tier": [tier(None if a else s) for s, a in zip(size, absent, strict=True)],
+            "mattr": raw["mattr"].astype(float),
+        }
+    )
+
+
+def tier(gib: float | None) -> str:
+    """The resource tier of a size in GiB; None is absent."""
+    if gib is None or gib == 0:
+        return "absent"
+    return "low" if gib < 3 else "mid" if gib < 20 else "high"
+
+
+def world_languages(options: Mapping[str, Any] | None = None) -> pd.DataFrame:
+    """The world's languages in the same columns. Size is the language's share of MLM text (1 = "high")."""
+    from xtl import world
+
+    table = world.make_world(options).table
+    shares = {code: row.data_share for code, row in table.items()}
+    smallest = min(share for share in shares.values() if share)
+    affixes = {"weak": 0.25, "isolating": 0.0, "fusional": 0.5, "agglutinative": 1.0}
+    return pd.DataFrame(
+        {
+            code: {
+                "iso639_3": code,
+                "name": code,
+                "family": row.affixation,
+                "script": row.script,
+                "order": row.order,
+                "distance": world.distance(row),
+                "shared": 99,
+                "log_size": math.log10(shares[code] or smallest / 2),
+                "absent": int(shares[code] == 0),
+                "tier": "absent" if not shares[code] else "high" if shares[code] >= 1 else "low",
+                "mattr": affixes[row.affixation],
+            }
+            for code, row in table.items()
+        }
+    ).T.infer_objects()
+
+
+# ---------------------------------------------------------------- scores
+
+
+def scores(results: Path | pd.DataFrame, *, metrics: Mapping[str, str]) -> pd.DataFrame:
+    """Rows (intermediate, target, language, split, seed, score) of each target's main metric.
+
+    `results` is a results.csv or its frame, `metrics` target -> metric. Raises XtlError for a target without any row.
+    """
+    raw = results if isinstance(results, pd.DataFrame) else pd.read_csv(results, keep_default_na=False)
+    wanted = raw["metric"] == raw["target"].map(metrics)
+    table = raw[wanted & raw["target"].isin(list(metrics))].copy()
+    table["score"] = table["value"].astype(float)
+    for target in metrics:
+        if not (table["target"] == target).any():
+            raise XtlError(f"no scores of {target} ({metrics[target]}) in the results: run or finish its stages first")
+    return table[["intermediate", "target", "language", "split", "seed", "score"]].reset_index(drop=True)
+
+
+def seed_means(table: pd.DataFrame, value: str = "score") -> pd.DataFrame:
+    """The mean over seeds for each (intermediate, target, language)."""
+    return table.groupby(["intermediate", "target", "language"], as_index=False)[value].mean()
+
+
+def gains(table: pd.DataFrame, *, baseline: str = BASELINE) -> pd.DataFrame:
+    """D(i, t, l) = s(i, t, l) - s(none, t, l), paired by seed; column `gain`, no rows of the baseline."""
+    keys = ["target", "language", "seed"]
+    if not (table["intermediate"] == baseline).any():
+        raise XtlError(
+            f"there is no condition {baseline!r} to compare with; conditions: {_list(table['intermediate'])}"
+        )
+    base = table[table["intermediate"] == baseline][[*keys, "score"]].rename(columns={"score": "base"})
+    merged = table[table["intermediate"] != baseline].merge(base, on=keys, how="inner")
+    lost = (table["intermediate"] != baseline).sum() - len(merged)
+    if lost:
+        raise XtlError(f"{lost} scores have no counterpart of the same seed in {baseline!r}; finish its stages first")
+    return merged.assign(gain=merged["score"] - merged["base"])
+
+
+def gaps(table: pd.DataFrame) -> pd.DataFrame:
+    """G(i, t, l) = s(i, t, en) - s(i, t, l), paired by seed; column `gap`, no English rows.
+
+    Targets without English (retrieval) have no gap and are left out.
+    """
+    keys = ["intermediate", "target", "seed"]
+    english = table[table["language"] == SOURCE][[*keys, "score"]].rename(columns={"score": "english"})
+    merged = table[table["language"] != SOURCE].merge(english, on=keys, how="inner")
+    if merged.empty:
+        raise XtlError("no target has English scores, so there is no gap to English")
+    return merged.assign(gap=merged["english"] - merged["score"])
+
+
+def described(effects: pd.Series, table: pd.DataFrame) -> pd.DataFrame:
+    """One row a language: its effect beside its columns in the table of languages. Unknown languages are an error."""
+    unknown = sorted(set(effects.index) - set(table.index))
+    if unknown:
+        raise XtlError(f"the table of languages lacks {', '.join(unknown)}: add them to xtl/studies/languages.csv")
+    return table.loc[effects.index].assign(effect=effects)
+
+
+def covariates(rows: pd.DataFrame, names: Iterable[str] = ("log_size", "absent")) -> dict[str, np.ndarray]:
+    """The covariates that vary over these languages, by name."""
+    return {name: rows[name].to_numpy(float) for name in names if rows[name].nunique() > 1}
+
+
+def _list(values: pd.Series) -> str:
+    return ", ".join(map(str, sorted(values.unique())))
