@@ -1,5 +1,6 @@
 """Configs: building, completing, checking, overriding; golden files of what the shipped ones resolve to."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -258,6 +259,23 @@ def test_a_missing_data_root_is_named_before_anything_runs(tmp_path):
         resolve(make(data={"root": str(tmp_path / "nowhere")}))
     with pytest.raises(XtlError, match=r"stage s.tasks.mnli: no train data in en"):
         resolve(make(data={"root": str(tmp_path)}))
+
+
+def test_a_missing_tokenizer_is_named_before_anything_runs(tmp_path):
+    with pytest.raises(XtlError, match=r"data\.tokenizer '/no/such' is neither an existing folder"):
+        resolve(make(data={"root": str(tmp_path), "tokenizer": "/no/such"}))
+
+
+def test_a_model_folder_of_another_shape_is_named_before_anything_runs(tmp_path):
+    theirs = {
+        "model_type": "xlm-roberta", "vocab_size": 250002, "hidden_size": 768, "num_hidden_layers": 12,
+        "num_attention_heads": 12, "intermediate_size": 3072, "max_position_embeddings": 514, "layer_norm_eps": 1e-5,
+        "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, "pad_token_id": 1,
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(theirs))
+    stage = config.stage("s", tasks="mnli", train={"steps": 1}, start=str(tmp_path))
+    with pytest.raises(XtlError, match=r"encoder\.hidden is 128, but 768 in"):
+        resolve(make(stages=[stage], data={"source": "world"}, encoder=config.encoder("tiny", vocab_size=250002)))
 
 
 def test_world_languages_that_do_not_exist_are_named():

@@ -93,6 +93,20 @@ def test_a_seed_that_lacks_a_language_does_not_enter_the_average():
     assert cell.mean == 50 and cell.seeds == 2
 
 
+def test_a_language_without_labels_keeps_its_row_and_leaves_the_average_empty():
+    entry = {"intermediate": "none", "seed": 0, "name": "none-tydiqa"}
+    report = {
+        "task": "tydiqa",
+        "split": "test",
+        "metric": "f1",
+        "languages": {"en": {"f1": 50.0, "n": 3}, "sw": {"n": 3}},
+    }
+    rows = sorted(results._rows(entry, report))
+    assert [(r.language, r.value) for r in rows] == [("en", "50.0000"), ("sw", "")]
+    cells = table(Results(rows, ["none"], {"tydiqa": "f1"})).cells["none"]
+    assert cells[0].mean == 50 and cells[1] is None
+
+
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_the_table_fits_the_width_and_loses_no_column(tmp_path, width):
     result = table(results.collect(finished(tmp_path, seeds=(0, 1))))

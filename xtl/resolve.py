@@ -19,6 +19,7 @@ from xtl.fingerprint import Fingerprint, digest, fingerprints, parent_of
 from xtl.tasks.base import Task, catalog, get_task
 
 XLMR_TOKENIZER = "FacebookAI/xlm-roberta-base"
+SHAPE = ("vocab_size", "hidden", "layers", "heads", "mlp", "max_positions", "norm")  # what a handoff must keep
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -100,6 +101,9 @@ def _derive(stage: dict[str, Any], *, look: bool) -> None:
         for name in stage[kind]:
             if name not in catalog():
                 raise XtlError(f"{where}.{kind}: unknown task {name!r}.{nearest(name, catalog())}")
+    if look:
+        _check_tokenizer(stage["data"]["tokenizer"], where=f"{where}.data.tokenizer")
+        _check_model(stage["start"], stage["encoder"], where=where)
     source = _Source(stage["data"], look=look)
     for name, entry in stage["tasks"].items():
         task = get_task(name)
@@ -149,7 +153,7 @@ def _derive_encoder(encoder: dict[str, Any], data: Mapping[str, Any], *, where: 
 
         encoder["vocab_size"] = load_tokenizer("world", data["world"]).vocab_size
     for key, value in encoder.items():
-        if not value and key in ("vocab_size", "hidden", "layers", "heads", "mlp", "max_positions", "norm"):
+        if not value and key in SHAPE:
             encoder[key] = getattr(sized, key)
 
 
@@ -230,6 +234,23 @@ def _check(stage: Mapping[str, Any], *, where: str) -> None:
     _check_shares(stage, where=where)
 
 
+def _check_tokenizer(name: str, *, where: str) -> None:
+    if name != "world" and not files.exists(Path(name).expanduser()) and not HUB_ID.fullmatch(name):
+        raise XtlError(f"{where} {name!r} is neither an existing folder, nor a hub id (owner/name), nor 'world'")
+
+
+def _check_model(start: str, encoder: Mapping[str, Any], *, where: str) -> None:
+    """A Hugging Face folder must hold an encoder of the shape the config says."""
+    if not files.exists(Path(start).expanduser() / "config.json"):
+        return
+    from xtl.models.convert import read_config
+
+    theirs = read_config(Path(start).expanduser())
+    for key in SHAPE:
+        if encoder[key] != getattr(theirs, key):
+            raise XtlError(f"{where}: encoder.{key} is {encoder[key]}, but {getattr(theirs, key)} in {start}")
+
+
 def _check_encoder(encoder: Mapping[str, Any], *, where: str) -> None:
     for key in ("vocab_size", "hidden", "layers", "heads", "mlp"):
         if encoder[key] < 1:
@@ -275,7 +296,7 @@ def _check_heads(stage: Mapping[str, Any], parent: Mapping[str, Any] | None, *, 
 
 
 def _check_handoff(parent: Mapping[str, Any], stage: Mapping[str, Any]) -> None:
-    for key in ("vocab_size", "hidden", "layers", "heads", "mlp", "max_positions", "norm"):
+    for key in SHAPE:
         mine, theirs = stage["encoder"][key], parent["encoder"][key]
         if mine != theirs:
             raise XtlError(

@@ -66,9 +66,10 @@ def collect(workdir: Workdir, *, pipeline: str = "") -> Results:
 
 
 def _rows(entry: Mapping[str, Any], report: Mapping[str, Any]) -> Iterator[Row]:
+    """One row a language and metric. A language without labels has its place, with an empty value."""
     for language, scores in report["languages"].items():
-        for metric, value in scores.items():
-            if metric != "n" and isinstance(value, int | float):
+        for metric, value in ({report["metric"]: None} | scores).items():
+            if metric != "n" and (value is None or isinstance(value, int | float)):
                 yield Row(
                     intermediate=entry["intermediate"],
                     target=report["task"],
@@ -76,7 +77,7 @@ def _rows(entry: Mapping[str, Any], report: Mapping[str, Any]) -> Iterator[Row]:
                     split=report["split"],
                     seed=entry["seed"],
                     metric=metric,
-                    value=f"{value:.4f}",
+                    value="" if value is None else f"{value:.4f}",
                     stage=entry["name"],
                 )
 
@@ -140,7 +141,7 @@ def table(results: Results) -> Table:
     by_target: dict[str, dict[tuple[str, int, str], float]] = {target: {} for target in results.metrics}
     for row in results.rows:
         if row.metric == results.metrics[row.target]:
-            by_target[row.target][row.intermediate, row.seed, row.language] = float(row.value)
+            by_target[row.target][row.intermediate, row.seed, row.language] = float(row.value or "nan")
     columns = []
     for target, scores in by_target.items():
         languages = sorted({language for _, _, language in scores})
