@@ -75,16 +75,17 @@ def test_saved_encoder_and_mlm_head_come_back_unchanged(saved):
     assert not (loaded.report.initialised or loaded.report.unexpected or loaded.report.ignored)
 
 
-def test_linear_weights_are_transposed_and_queries_keys_values_are_fused(saved):
+def test_linear_weights_are_transposed(saved):
     config, params, _, folder = saved
     tensors = load_file(folder / "model.safetensors")
-    qkv = np.asarray(params["layers"]["attention"]["qkv"]["kernel"].get_value())
-    for part, name in enumerate(("query", "key", "value")):
-        theirs = tensors[f"roberta.encoder.layer.1.attention.self.{name}.weight"]
-        np.testing.assert_array_equal(theirs, qkv[1, :, part].reshape(config.hidden, -1).T)
-    out = tensors["roberta.encoder.layer.0.attention.output.dense.weight"]
-    ours = np.asarray(params["layers"]["attention"]["out"]["kernel"].get_value())
-    np.testing.assert_array_equal(out, ours[0].reshape(-1, config.hidden).T)
+    for name, theirs in (
+        ("query", "self.query"),
+        ("key", "self.key"),
+        ("value", "self.value"),
+        ("out", "output.dense"),
+    ):
+        ours = np.asarray(params["layers"]["attention"][name]["kernel"].get_value())
+        np.testing.assert_array_equal(tensors[f"roberta.encoder.layer.1.attention.{theirs}.weight"], ours[1].T)
     assert tensors["roberta.embeddings.token_type_embeddings.weight"].shape == (1, config.hidden)
 
 
@@ -140,8 +141,8 @@ def test_each_shard_is_read_once_and_nothing_larger_than_a_shard_is_held(folder,
     mesh, blocks = xtl_mesh.make_mesh(shape), []
     original = convert.read_block
 
-    def record(layout, tensors, index, head_size):
-        block = original(layout, tensors, index, head_size)
+    def record(layout, tensor, index):
+        block = original(layout, tensor, index)
         blocks.append(block.size)
         return block
 

@@ -18,10 +18,14 @@ SMALL = EncoderConfig(vocab_size=103, hidden=32, layers=4, heads=4, mlp=64, max_
 PRE = dataclasses.replace(SMALL, norm="pre")
 
 TREE = """
+attention/key/bias       4x32         layers,heads
+attention/key/kernel     4x32x32      layers,embed,heads
 attention/out/bias       4x32         layers,-
-attention/out/kernel     4x4x8x32     layers,heads,-,embed
-attention/qkv/bias       4x3x4x8      layers,-,heads,-
-attention/qkv/kernel     4x32x3x4x8   layers,embed,-,heads,-
+attention/out/kernel     4x32x32      layers,heads,embed
+attention/query/bias     4x32         layers,heads
+attention/query/kernel   4x32x32      layers,embed,heads
+attention/value/bias     4x32         layers,heads
+attention/value/kernel   4x32x32      layers,embed,heads
 attention_norm/bias      4x32         layers,-
 attention_norm/scale     4x32         layers,-
 mlp/wi/bias              4x64         layers,mlp

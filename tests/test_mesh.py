@@ -25,7 +25,7 @@ class Classifier(nnx.Module):
 
     def __init__(self, config, rngs):
         self.encoder = Encoder(config, rngs=rngs)
-        self.head = Dense((config.hidden,), (3,), ("embed", None), dtype=config.dtype, rngs=rngs)
+        self.head = Dense(config.hidden, 3, ("embed", None), dtype=config.dtype, rngs=rngs)
 
     def __call__(self, batch, key):
         hidden_rtd = self.encoder(batch["ids_rt"], batch["segments_rt"], batch["positions_rt"], key)
@@ -107,10 +107,14 @@ encoder/embed/norm/scale                    -
 encoder/embed/position                      -,-
 encoder/embed/token                         -,fsdp
 encoder/embed/token_type                    -
+encoder/layers/attention/key/bias           -,tensor
+encoder/layers/attention/key/kernel         -,fsdp,tensor
 encoder/layers/attention/out/bias           -,-
-encoder/layers/attention/out/kernel         -,tensor,-,fsdp
-encoder/layers/attention/qkv/bias           -,-,tensor,-
-encoder/layers/attention/qkv/kernel         -,fsdp,-,tensor,-
+encoder/layers/attention/out/kernel         -,tensor,fsdp
+encoder/layers/attention/query/bias         -,tensor
+encoder/layers/attention/query/kernel       -,fsdp,tensor
+encoder/layers/attention/value/bias         -,tensor
+encoder/layers/attention/value/kernel       -,fsdp,tensor
 encoder/layers/attention_norm/bias          -,-
 encoder/layers/attention_norm/scale         -,-
 encoder/layers/mlp/wi/bias                  -,tensor

@@ -97,7 +97,7 @@ SELECT = {
 
 SYSTEM = {  # how, never what: no number may depend on it, and no fingerprint does
     "mesh": {"data": -1, "fsdp": 1, "tensor": 1},  # -1 = all remaining devices
-    "attention": "xla",
+    "attention": "auto",  # or one of xtl.models.attention.ATTENTION
     "remat": "auto",
     "scan": 1,  # layers in one step of the scan; 0 unrolls
     "log_every": 50,

@@ -7,6 +7,7 @@ exists unsharded. Modules are split into a graph (static, rebuilt at will) and p
 
 import dataclasses
 import functools
+import math
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -28,15 +29,20 @@ Heads = tuple[Task, ...]  # the tasks whose heads the state holds; a head has it
 def encoder_config(stage: Any, *, platform: str | None = None) -> EncoderConfig:
     """The EncoderConfig of a resolved stage: its `encoder` section, and `system` for how to run it.
 
-    `remat` "auto" stores everything on a CPU and recomputes all but attention's output elsewhere; platform: what it is
-    decided for (default: the devices here).
+    `remat` "auto" stores everything on a CPU and recomputes all but attention's output elsewhere; `attention` "auto" is
+    our kernel on a TPU where it can be. platform: what they are decided for (default: the devices here).
     """
     system, names = stage.system, {field.name for field in dataclasses.fields(EncoderConfig)}
-    remat = system.remat
+    platform = platform or jax.default_backend()
+    remat, attention = system.remat, system.attention
     if remat == "auto":
-        remat = "none" if (platform or jax.default_backend()) == "cpu" else "context"
+        remat = "none" if platform == "cpu" else "context"
+    if attention == "auto":
+        width = math.lcm(stage.encoder.hidden // stage.encoder.heads, 128)  # lanes that a step of the kernel fills
+        fills = stage.encoder.hidden // abs(system.mesh.tensor) % width == 0
+        attention = "fused" if platform == "tpu" and fills else "xla"
     shape = {name: value for name, value in stage.encoder.items() if name in names}
-    return EncoderConfig(**shape, attention=system.attention, remat=remat, scan=int(system.scan))
+    return EncoderConfig(**shape, attention=attention, remat=remat, scan=int(system.scan))
 
 
 # ---------------------------------------------------------------- graphs: modules without their weights

@@ -28,12 +28,14 @@ Batch = Mapping[str, Any]
 
 
 @functools.cache
-def build_train_step(config: EncoderConfig, task: Task, mesh: Mesh) -> Callable[..., tuple[Tree, dict[str, jax.Array]]]:
+def build_train_step(
+    config: EncoderConfig, task: Task, mesh: Mesh, flags: tuple[tuple[str, str], ...] = ()
+) -> Callable[..., tuple[Tree, dict[str, jax.Array]]]:
     """The jitted step(state, batch, hyper, seed) -> (state, metrics). It donates the state, which holds this head only.
 
     hyper: see optim.hyper. seed: uint32; dropout keys are folded from (seed, step, micro-batch, layer). Metrics are
     device scalars over the whole batch: loss (weighted mean), weight, grad_norm, learning_rate, examples, tokens
-    (real ones), token_pairs (sum of segment length^2, for FLOPs).
+    (real ones), token_pairs (sum of segment length^2, for FLOPs). flags: of the compiler, as pairs.
 
     A batch with a leading micro-batch axis is accumulated: sums of losses and gradients are divided by the global
     weight once, at the end, so the step equals the one on the undivided batch whatever the weights of its parts.
@@ -64,7 +66,12 @@ def build_train_step(config: EncoderConfig, task: Task, mesh: Mesh) -> Callable[
         metrics = {**sums, "loss": sums["loss"] * scale, "learning_rate": rate, **norm}
         return {"step": state["step"] + 1, "params": params, "opt_state": opt_state}, metrics
 
-    return jax.jit(train_step, donate_argnums=0, out_shardings=(layout, states.everywhere(mesh)))
+    return jax.jit(
+        train_step,
+        donate_argnums=0,
+        out_shardings=(layout, states.everywhere(mesh)),
+        compiler_options=dict(flags) or None,
+    )
 
 
 def _accumulated(gradients: Callable, params: Tree, batch: Batch, key: jax.Array) -> tuple[Tree, dict[str, jax.Array]]:

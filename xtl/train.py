@@ -19,8 +19,9 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from xtl import __version__, checkpoint, files, logs, multihost, optim, state
+from xtl import __version__, checkpoint, files, flops, logs, multihost, optim, state
 from xtl.checkpoint import Checkpoints
+from xtl.compiler_flags import compiler_flags
 from xtl.data import order
 from xtl.data.batches import TrainStream, TrainTask
 from xtl.data.tokenizer import Tokenizer, load_tokenizer
@@ -74,7 +75,9 @@ def train(
     stage = run.stage = with_steps(stage, {name: sum(map(len, parts[name])) for name in tasks})
     steps = stage.train.steps
     stream = _stream(run, tasks, parts)
-    step_of = {name: build_train_step(config, task, mesh) for name, task in tasks.items()}
+    kind = flops.chip(mesh.devices.flat[0].device_kind)
+    flags = tuple(sorted(compiler_flags(kind, _plain(stage.system.flags)).items()))
+    step_of = {name: build_train_step(config, task, mesh, flags) for name, task in tasks.items()}
     hyper, seed = jax.device_put((optim.hyper(stage.train), np.uint32(stage.seed)), state.everywhere(mesh))
     select = stage.select if stage.select.every else None
     keep = stage.system.keep
@@ -121,7 +124,7 @@ def train(
         with contextlib.closing(batches):
             for task, batch in batches:
                 began = time.perf_counter()
-                with jax.set_mesh(mesh):
+                with jax.set_mesh(mesh), jax.transfer_guard("disallow"):  # `place` alone sends anything
                     stepped, metrics = step_of[task](state.with_head(whole, task), place(batch, mesh), hyper, seed)
                 whole, done = state.merged(whole, stepped), done + 1
                 if (shape := (task, batch["ids_rt"].shape)) not in compiled:

@@ -33,8 +33,8 @@ def attend(
     check(name)
     scale = 1.0 / math.sqrt(q_rthk.shape[-1])
     q_rthk = (q_rthk.astype(jnp.float32) * scale).astype(q_rthk.dtype)
-    if name == "xla":
-        return _xla(q_rthk, k_rthk, v_rthk, segments_rt, rate, key)
+    if name in ("xla", "fused"):
+        return ATTENTION[name](q_rthk, k_rthk, v_rthk, segments_rt, rate, key)
     if key is not None and rate:
         raise XtlError(f"attention {name!r} has no dropout: set encoder.attention_dropout=0 or system.attention=xla")
     return ATTENTION[name](q_rthk, k_rthk, v_rthk, segments_rt)
@@ -100,4 +100,13 @@ def _splash(
     return split(q_rthk, k_rthk, v_rthk, segments_rt)
 
 
-ATTENTION: dict[str, Callable[..., jax.Array]] = {"xla": _xla, "cudnn": _cudnn, "splash": _splash}
+def _fused(
+    q_rthk: jax.Array, k_rthk: jax.Array, v_rthk: jax.Array, segments_rt: jax.Array, rate: float, key: jax.Array | None
+) -> jax.Array:
+    """Our own kernel for TPU, with dropout."""
+    from xtl.models.fused import fused  # brings Pallas, which takes a while to import
+
+    return fused(q_rthk, k_rthk, v_rthk, segments_rt, rate=rate, key=key)
+
+
+ATTENTION: dict[str, Callable[..., jax.Array]] = {"xla": _xla, "cudnn": _cudnn, "splash": _splash, "fused": _fused}

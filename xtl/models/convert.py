@@ -33,7 +33,6 @@ from xtl.models.names import (
     MODEL_TYPES,
     encoder_names,
     read_block,
-    tensor_names,
     tensor_shape,
     write_block,
 )
@@ -166,17 +165,16 @@ def load_hf(
         """index -> that block of the weight; None when the files do not hold the weight."""
         layout, template = table[path]
         stacked = path.startswith("layers/")
-        found = [tensor_names(layout, template, n) for n in range(shape[0] if stacked else 1)]
-        wanted = [name for layer in found for name in layer]
+        wanted = [template.format(n=n) for n in range(shape[0] if stacked else 1)]
         missing = [name for name in wanted if name not in tensors]
         if missing and path.startswith("pooler/"):
             return None
         if missing:
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
             raise XtlError(f"{folder}: tensor {missing[0]}{more} missing (weight {path})")
-        layers = [[tensors.slice(name) for name in layer] for layer in found]
+        layers = [tensors.slice(name) for name in wanted]
         one = shape[1:] if stacked else shape
-        for name, view in zip(wanted, [view for layer in layers for view in layer], strict=True):
+        for name, view in zip(wanted, layers, strict=True):
             expected = tensor_shape(layout, one)
             if tuple(view.get_shape()) != expected:
                 raise XtlError(f"{folder}: {name} has shape {tuple(view.get_shape())}, the config says {expected}")
@@ -184,10 +182,10 @@ def load_hf(
 
         def read(index: tuple[slice, ...]) -> np.ndarray:
             if not stacked:
-                return np.ascontiguousarray(read_block(layout, layers[0], index, config.head_size), np.float32)
+                return np.ascontiguousarray(read_block(layout, layers[0], index), np.float32)
             block = np.empty([i.stop - i.start for i in index], np.float32)
             for n, layer in enumerate(layers[index[0]]):
-                block[n] = read_block(layout, layer, index[1:], config.head_size)
+                block[n] = read_block(layout, layer, index[1:])
             return block
 
         return read
@@ -243,7 +241,7 @@ def _load_lm_head(tensors: Tensors, used: set[str]) -> dict | None:
     for path, (layout, name) in wanted.items():
         view = tensors.slice(name)
         index = tuple(slice(0, size) for size in view.get_shape())
-        block = read_block(layout, [view], index[::-1] if layout == "linear" else index, 0)
+        block = read_block(layout, view, index[::-1] if layout == "linear" else index)
         *parents, last = path.split("/")
         (head[parents[0]] if parents else head)[last] = np.ascontiguousarray(block, np.float32)
         used.add(name)
@@ -275,17 +273,17 @@ def save_hf(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise XtlError(f"{folder}: exists already; give a new folder")
     prefix = "" if lm_head is None and not extra else "roberta."
-    sources: list[tuple[list[str], str, Any, int | None]] = []
+    sources: list[tuple[str, str, Any, int | None]] = []
     for path, (layout, template) in encoder_names(config).items():
         if path.startswith("pooler/") and not pooler:
             continue
         weight = _value(params, path)
         layers = range(config.layers) if path.startswith("layers/") else (None,)
-        sources += [(tensor_names(layout, prefix + template, n or 0), layout, weight, n) for n in layers]
+        sources += [((prefix + template).format(n=n), layout, weight, n) for n in layers]
     if lm_head is not None:
-        sources += [([name], layout, _value(lm_head, path), None) for path, (layout, name) in LM_HEAD.items()]
+        sources += [(name, layout, _value(lm_head, path), None) for path, (layout, name) in LM_HEAD.items()]
     for name, tensor in (extra or {}).items():
-        sources.append(([name], "vector", tensor, None))
+        sources.append((name, "vector", tensor, None))
 
     sizes = [math.prod(np.shape(weight)[0 if n is None else 1 :]) * 4 for _, _, weight, n in sources]
     shards = _split(sizes, shard_bytes)
@@ -299,9 +297,8 @@ def save_hf(
             one = len(shards) == 1
             file = "model.safetensors" if one else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
             tensors: dict[str, np.ndarray] = {}
-            for theirs, layout, weight, n in (sources[i] for i in members):
-                blocks = write_block(layout, _fetch(weight, n))
-                tensors |= {name: np.ascontiguousarray(b) for name, b in zip(theirs, blocks, strict=True)}
+            for name, layout, weight, n in (sources[i] for i in members):
+                tensors[name] = np.ascontiguousarray(write_block(layout, _fetch(weight, n)))
             weight_map |= dict.fromkeys(tensors, file)
             if first:
                 from safetensors.numpy import save_file

@@ -140,18 +140,25 @@ class Attention(nnx.Module):
     """Self-attention within segments."""
 
     def __init__(self, config: EncoderConfig, *, rngs: nnx.Rngs):
-        self.config, heads = config, (config.heads, config.head_size)
-        self.qkv = Dense((config.hidden,), (3, *heads), ("embed", None, "heads", None), dtype=config.dtype, rngs=rngs)
-        self.out = Dense(heads, (config.hidden,), ("heads", None, "embed"), dtype=config.dtype, rngs=rngs)
+        self.config, width = config, config.hidden
+        self.query, self.key, self.value = (
+            Dense(width, width, ("embed", "heads"), dtype=config.dtype, rngs=rngs) for _ in range(3)
+        )
+        self.out = Dense(width, width, ("heads", "embed"), dtype=config.dtype, rngs=rngs)
 
     def __call__(self, x_rtd: jax.Array, segments_rt: jax.Array, key: jax.Array | None) -> jax.Array:
         """The output product without its bias: [R, T, D]."""
-        qkv_rtnhk = constrain(checkpoint_name(self.qkv(x_rtd), "qkv"), "rows", None, None, "heads")
-        q_rthk, k_rthk, v_rthk = (qkv_rtnhk[:, :, n] for n in range(3))
+        config = self.config
+        by_head = (*x_rtd.shape[:2], config.heads, config.head_size)
+        qkv_rthk = [
+            constrain(checkpoint_name(dense(x_rtd), "qkv").reshape(by_head), "rows", None, "heads")
+            for dense in (self.query, self.key, self.value)
+        ]
         context_rthk = attention.attend(
-            q_rthk, k_rthk, v_rthk, segments_rt, name=self.config.attention, rate=self.config.attention_dropout, key=key
+            *qkv_rthk, segments_rt, name=config.attention, rate=config.attention_dropout, key=key
         )
-        return self.out.product(constrain(checkpoint_name(context_rthk, "context"), "rows", None, "heads"))
+        context_rtd = constrain(checkpoint_name(context_rthk.reshape(x_rtd.shape), "context"), "rows", None, "heads")
+        return self.out.product(context_rtd)
 
 
 class Mlp(nnx.Module):
@@ -159,8 +166,8 @@ class Mlp(nnx.Module):
 
     def __init__(self, config: EncoderConfig, *, rngs: nnx.Rngs):
         self.dtype = config.dtype
-        self.wi = Dense((config.hidden,), (config.mlp,), ("embed", "mlp"), dtype=config.dtype, rngs=rngs)
-        self.wo = Dense((config.mlp,), (config.hidden,), ("mlp", "embed"), dtype=config.dtype, rngs=rngs)
+        self.wi = Dense(config.hidden, config.mlp, ("embed", "mlp"), dtype=config.dtype, rngs=rngs)
+        self.wo = Dense(config.mlp, config.hidden, ("mlp", "embed"), dtype=config.dtype, rngs=rngs)
 
     def __call__(self, x_rtd: jax.Array) -> jax.Array:
         """The output product without its bias: [R, T, D]."""
@@ -191,8 +198,8 @@ class Layer(nnx.Module):
 
         # Sums of the residual stream are taken in float32 and stored in the compute dtype.
         if self.config.norm == "post":
-            x_rtd = self.attention_norm(x_rtd + attend(x_rtd))
-            return constrain(self.mlp_norm(x_rtd + mlp(x_rtd, self.config.dropout)), "rows")
+            x_rtd = self.attention_norm((x_rtd + attend(x_rtd)).astype(self.config.dtype))
+            return constrain(self.mlp_norm((x_rtd + mlp(x_rtd, self.config.dropout)).astype(self.config.dtype)), "rows")
         x_rtd = (x_rtd + attend(self.attention_norm(x_rtd))).astype(self.config.dtype)
         # transformers' XLMRobertaXL has no dropout after the MLP; so neither has this.
         return constrain((x_rtd + mlp(self.mlp_norm(x_rtd), 0.0)).astype(self.config.dtype), "rows")
@@ -214,7 +221,7 @@ class Encoder(nnx.Module):
         self.layers = stack(lambda rngs: Layer(config, rngs=rngs), config.layers, rngs)
         if config.norm == "pre":
             self.norm = LayerNorm(config.hidden, eps=config.eps, dtype=config.dtype, rngs=rngs)
-        self.pooler = Dense((config.hidden,), (config.hidden,), ("embed", None), dtype=config.dtype, rngs=rngs)
+        self.pooler = Dense(config.hidden, config.hidden, ("embed", None), dtype=config.dtype, rngs=rngs)
 
     @property
     def embedding(self) -> jax.Array:

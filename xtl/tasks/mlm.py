@@ -94,9 +94,9 @@ class Head(nnx.Module):
     """Logits [R, M, V], float32, of the chosen positions. The output matrix is the token table."""
 
     def __init__(self, config: EncoderConfig, task: Task, *, rngs: nnx.Rngs):
-        size, dtype = (config.hidden,), config.dtype
-        self.dense = Dense(size, size, ("embed", None), dtype=dtype, rngs=rngs)
-        self.norm = LayerNorm(config.hidden, eps=config.eps, dtype=dtype, rngs=rngs)
+        width, dtype = config.hidden, config.dtype
+        self.dense = Dense(width, width, ("embed", None), dtype=dtype, rngs=rngs)
+        self.norm = LayerNorm(width, eps=config.eps, dtype=dtype, rngs=rngs)
         self.bias = param(rngs, zeros, (config.vocab_size,), ("vocab",))
 
     def __call__(

@@ -53,9 +53,8 @@ class Classifier(nnx.Module):
         self.rate, self.style = config.dropout, str(task.options.get("head", HEADS[0]))
         if self.style not in HEADS:
             raise XtlError(f"{task.name}: unknown option head={self.style!r}.{nearest(self.style, HEADS)}")
-        size = (config.hidden,)
-        self.dense = Dense(size, size, ("embed", None), dtype=config.dtype, rngs=rngs)
-        self.out = Dense(size, (outputs,), ("embed", None), dtype=config.dtype, rngs=rngs)
+        self.dense = Dense(config.hidden, config.hidden, ("embed", None), dtype=config.dtype, rngs=rngs)
+        self.out = Dense(config.hidden, outputs, ("embed", None), dtype=config.dtype, rngs=rngs)
 
     def __call__(
         self,

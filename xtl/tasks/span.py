@@ -158,7 +158,7 @@ class Head(nnx.Module):
     """Start and end logits of every token: [R, T, 2], float32."""
 
     def __init__(self, config: EncoderConfig, task: Task, *, rngs: nnx.Rngs):
-        self.out = Dense((config.hidden,), (2,), ("embed", None), dtype=config.dtype, rngs=rngs)
+        self.out = Dense(config.hidden, 2, ("embed", None), dtype=config.dtype, rngs=rngs)
 
     def __call__(
         self,

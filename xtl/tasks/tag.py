@@ -107,7 +107,7 @@ class Head(nnx.Module):
         if not task.labels:
             raise XtlError(f"task {task.name} of family tag must list its labels")
         self.rate = config.dropout
-        self.out = Dense((config.hidden,), (len(task.labels),), ("embed", None), dtype=config.dtype, rngs=rngs)
+        self.out = Dense(config.hidden, len(task.labels), ("embed", None), dtype=config.dtype, rngs=rngs)
 
     def __call__(
         self,

@@ -1,0 +1,49 @@
+"""Flags of the TPU compiler by generation, each with its reason. `system.flags` of a config adds to them or changes them.
+
+They are handed to the compiler with each step, which refuses names it does not know; nothing is read from the
+environment. A test compiles with every table, and `xtl compile --tune` tries the table against none.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A value and why."""
+
+    value: str
+    reason: str
+
+
+_COMMON = {
+    "xla_tpu_enable_latency_hiding_scheduler": Flag("true", "starts collectives early and ends them late"),
+    "xla_jf_spmd_threshold_for_windowed_einsum_mib": Flag(
+        "1000000",
+        "no products with pieces of weights around a ring: at rows of 128 they take four times as long as whole ones",
+    ),
+}
+_ASYNC = {
+    "xla_enable_async_all_gather": Flag("true", "off by default on this generation"),
+    "xla_enable_async_collective_permute": Flag("true", "off by default on this generation"),
+}
+
+FLAGS: dict[str, dict[str, Flag]] = {
+    "v4": {**_COMMON, **_ASYNC},
+    "v5e": _COMMON,
+    "v5p": _COMMON,
+    "v6e": _COMMON,
+    "tpu7x": _COMMON,
+}
+
+
+def compiler_flags(chip: str | None, changes: Mapping[str, object] | None = None) -> dict[str, str]:
+    """The flags for a chip of xtl.flops (none for GPUs, CPUs and unknown chips), with a config's changes over them.
+
+    A change to "" leaves a flag out.
+    """
+    found = {name: flag.value for name, flag in FLAGS.get(chip or "", {}).items()}
+    found |= {
+        name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in (changes or {}).items()
+    }
+    return {name: value for name, value in found.items() if value}
