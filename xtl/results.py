@@ -69,7 +69,7 @@ def _rows(entry: Mapping[str, Any], report: Mapping[str, Any]) -> Iterator[Row]:
     """One row a language and metric. A language without labels has its place, with an empty value."""
     for language, scores in report["languages"].items():
         for metric, value in ({report["metric"]: None} | scores).items():
-            if metric != "n" and (value is None or isinstance(value, int | float)):
+            if metric != "n" and not metric.endswith("_n") and (value is None or isinstance(value, int | float)):
                 yield Row(
                     intermediate=entry["intermediate"],
                     target=report["task"],
