@@ -1,4 +1,4 @@
-"""Flags of the TPU compiler by generation, each with its reason. `system.flags` of a config adds to them or changes them.
+"""Flags of the TPU compiler by generation, each with its reason; `system.flags` of a config adds or changes some.
 
 They are handed to the compiler with each step, which refuses names it does not know; nothing is read from the
 environment. A test compiles with every table, and `xtl compile --tune` tries the table against none.

@@ -170,7 +170,7 @@ def product(x: jax.Array, kernel: jax.Array, axes: tuple[str | None, str | None]
         return y if into is None else jax.lax.psum(y, RULES[into])
 
     of_x, of_y = (
-        spec((*lead, last), x.shape[:-1] + (size,), mesh, what="activation")
+        spec((*lead, last), (*x.shape[:-1], size), mesh, what="activation")
         for last, size in ((into, kernel.shape[0]), (out, kernel.shape[1]))
     )
     of_kernel = spec(axes, kernel.shape, mesh, what="weight")

@@ -25,7 +25,10 @@ NEVER = -1e30
 
 
 def fused(q_rthk, k_rthk, v_rthk, segments_rt, *, rate: float = 0.0, key=None):
-    """Context [R, T, H, K] of queries that are scaled already. T must be a multiple of 16, and the heads of a device must fill whole 128-lane registers."""
+    """Context [R, T, H, K] of queries that are scaled already.
+
+    T must be a multiple of 16, and the heads of a device must fill whole 128-lane registers, else XtlError.
+    """
     rows, length, heads, _ = q_rthk.shape
     if length % 16:
         raise XtlError(f"attention 'fused' needs a row length that is a multiple of 16, not {length}")

@@ -1,6 +1,7 @@
 """Where every weight of the encoder lies in a Hugging Face file: names, and the order of elements.
 
-Linear weights are [out, in] there and [in, out] here. Letters as in encoder.py. Source: transformers' XLMRoberta and XLMRobertaXL classes.
+Linear weights are [out, in] there and [in, out] here. Letters as in encoder.py. Source: transformers' XLMRoberta and
+XLMRobertaXL classes.
 """
 
 import re
