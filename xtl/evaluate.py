@@ -92,7 +92,6 @@ def evaluate(
     """
     options = dict(options or {})
     max_length = max_length or min(task.max_length, config.max_positions - 2)
-    loaded = {x: _limited(sources.load(task, x, split, data), limit) for x in languages}
     parts = {
         language: encoded_part(
             task, language, split, data=data, tokenizer=tokenizer, max_length=max_length, limit=limit, options=options
@@ -103,15 +102,18 @@ def evaluate(
     head = head_for(task, params["heads"])
     chosen = {"encoder": params["encoder"], "heads": {} if head is None else {head: params["heads"][head]}}
     step = build_eval_step(config, task, mesh, tuple(sorted((k, _frozen(v)) for k, v in options.items())))
-    result = Evaluated(task, split, {}, {}, {x: dict(d.dropped) for x, d in loaded.items() if d.dropped})
+    result = Evaluated(task, split, {}, {}, {})
     for language, encoded in parts.items():
-        examples = loaded[language].examples
+        loaded = _limited(sources.load(task, language, split, data), limit)
+        examples = loaded.examples
         if not len(examples):
             raise XtlError(f"{task.name} {language} {split}: no examples to evaluate")
+        if loaded.dropped:
+            result.dropped[language] = dict(loaded.dropped)
         batches = EvalBatches(encoded, family(task), **shape, tokenizer=tokenizer, host=multihost.row_slice(mesh))
         outputs = batches.gather(list(_outputs(step, chosen, batches, mesh=mesh, ahead=ahead)))
         predictions = family(task).decode(task, examples, encoded, outputs, **options)
-        known = {"gold": loaded[language].gold, **_anchor_free(task, language, split, data)}
+        known = {"gold": loaded.gold, **_anchor_free(task, language, split, data)}
         scores = family(task).score(task, language, examples, predictions, **known, **options)
         result.predictions[language] = predictions
         result.scores[language] = {k: int(v) if isinstance(v, int) else float(v) for k, v in scores.items()}
