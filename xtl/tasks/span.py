@@ -59,7 +59,9 @@ def encode(
     question_ids, question_offsets = tokenizer.encode_ids_batch(x.question for x in examples)
     contexts = tokenizer.encode_batch([x.context for x in examples])
     ids: list[Any] = []
-    starts, ends, contexts_s, sources, char_starts, char_ends = [], [], [], [], [], []
+    segment: dict[str, list[int]] = {"start": [], "end": [], "context": [], "_example": []}
+    token: dict[str, list[Any]] = {} if train else {"_start": [], "_end": []}
+    outside = np.full(question_length + 3, -1, np.int32)
     for index, (x, (context, chars)) in enumerate(zip(examples, contexts, strict=True)):
         question = question_ids[question_offsets[index] : question_offsets[index + 1]][:question_length]
         first = len(question) + 3  # position of the first context piece
@@ -70,30 +72,20 @@ def encode(
             )
         windows = _windows(len(context), room, stride)
         answer = _answer_pieces(x, chars)
-        owner = None if train else _owner(windows, len(context))
+        owner = _owner(windows, len(context))
         head = np.concatenate([[BOS], question, [EOS, EOS]]).astype(np.int32)
         for w, (begin, stop) in enumerate(windows):
             ids.append(np.concatenate([head, context[begin:stop], [EOS]]).astype(np.int32))
-            start, end = 0, 0
-            if answer is None:
-                start = end = -1
-            elif begin <= answer[0] and answer[1] < stop:
-                start, end = first + answer[0] - begin, first + answer[1] - begin
-            starts.append(start)
-            ends.append(end)
-            contexts_s.append(first)
-            sources.append(index)
-            if owner is not None:
-                column = np.full((2, len(ids[-1])), -1, np.int32)
-                column[0, first:-1] = np.where(owner[begin:stop] == w, chars[begin:stop, 0], -1)
-                column[1, first:-1] = chars[begin:stop, 1]
-                char_starts.append(column[0])
-                char_ends.append(column[1])
-    return Encoded.from_segments(
-        ids,
-        token_columns={} if train else {"_start": char_starts, "_end": char_ends},
-        segment_columns={"start": starts, "end": ends, "context": contexts_s, "_example": sources},
-    )
+            whole = answer is not None and begin <= answer[0] and answer[1] < stop
+            for name, piece in zip(("start", "end"), answer or (-1, -1), strict=True):
+                segment[name].append(first + piece - begin if whole else 0 if answer else -1)
+            segment["context"].append(first)
+            segment["_example"].append(index)
+            if token:
+                own = np.where(owner[begin:stop] == w, chars[begin:stop, 0], -1)
+                token["_start"].append(np.concatenate([outside[:first], own, outside[:1]]))
+                token["_end"].append(np.concatenate([outside[:first], chars[begin:stop, 1], outside[:1]]))
+    return Encoded.from_segments(ids, token_columns=token, segment_columns=segment)
 
 
 def _windows(pieces: int, room: int, stride: int) -> list[tuple[int, int]]:
