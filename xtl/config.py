@@ -152,6 +152,7 @@ def grid(
     start: where conditions start ("stage:mlm", a model folder, a hub id). conditions: the rows of the table; None is
     the baseline without intermediate training. targets: columns, see `targets`; one without tasks is only evaluated.
     prefix tells several grids of one pipeline apart ("large-"); changes are laid over every stage.
+    A target's "first" holds the fields of a stage that is trained before it (xcopa: Social IQa, then COPA).
     Names: CONDITION and CONDITION-TARGET, with -sSEED for every seed but 0, so that adding seeds renames nothing.
     """
     for seed in seeds:
@@ -167,7 +168,12 @@ def grid(
             for target, own in targets.items():
                 phase = "target" if own.get("tasks") else "eval"
                 base = {**common, "phase": phase, "start": origin}
-                yield stage(f"{label}-{target}{tail}", **merged(base, own, changes))
+                if "first" in own:
+                    before = f"{label}-{target}-first{tail}"
+                    yield stage(before, **merged({**base, "phase": "intermediate"}, own["first"], changes))
+                    base["start"] = f"stage:{before}"
+                rest = {key: value for key, value in own.items() if key != "first"}
+                yield stage(f"{label}-{target}{tail}", **merged(base, rest, changes))
 
 
 def merged(*sections: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,10 @@ class XtlError(Exception):
     """A mistake in the input or the set-up. The command line prints it as one line, without a traceback."""
 
 
+class Unreachable(XtlError):
+    """A server that does not answer, or a folder not given yet: what was asked for may well be right."""
+
+
 def nearest(name: str, options: Iterable[str]) -> str:
     """` Did you mean 'x'?`, or the list of options when nothing is near; to be appended to an error message."""
     options = sorted(map(str, options))

@@ -109,16 +109,25 @@ def recipe(task: str, *, source: str = "jiant") -> Fields:
     return _target(task, batch=batch, length=length, train=train, select={"every": 500, "examples": 0})
 
 
-def intermediate(tasks: Iterable[str], *, epochs: float = 0.0, mlm: bool = False) -> Fields:
+def intermediate(
+    tasks: Iterable[str],
+    *,
+    epochs: float = 0.0,
+    mlm: bool = False,
+    languages: Mapping[str, tuple[str, ...]] | None = None,
+) -> Fields:
     """The paper's intermediate training on one task or on a mixture (then 3 epochs, proportional with a cap).
 
     `mlm` mixes in multilingual MLM: a fifth of the steps, languages drawn with exponent 0.3, half the learning rate.
+    `languages` by task: other than English for machine-translated training data.
     """
     names = list(tasks)
     for name in names:
         if name not in PAPER:
             raise XtlError(f"the paper has no intermediate task {name!r}.{nearest(name, PAPER)}")
     entries: Fields = {name: {"batch_size": PAPER[name][0], "max_length": PAPER[name][2]} for name in names}
+    for name in names:
+        entries[name]["languages"] = (languages or {}).get(name, ("en",))
     train: Fields = {**JIANT_TRAIN, "epochs": epochs or float(PAPER[names[0]][1] if len(names) == 1 else 3)}
     if len(names) > 1:
         train["sampling"] = {"kind": "proportional", "cap": PAPER_CAP}

@@ -37,6 +37,7 @@ ENCODER: dict[str, Any] = {
 
 DATA = {
     "source": "files",  # files | hub | tfds | world
+    "sources": Open(),  # of single tasks, where it is another: {"ccg": "files"}
     "root": "",  # folder of the original distribution files
     "cache": "",  # tokenised examples; "" = WORKDIR/cache
     "tokenizer": "",  # folder, hub id, or "world"; "" = XLM-R's from the hub, or the world's own; {root} = root

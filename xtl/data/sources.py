@@ -1,7 +1,8 @@
 """Where examples come from: one door to the four sources `files`, `hub`, `tfds` and `world`.
 
 `data` is the data section of a resolved config: source, root, cache, tokenizer, world{...}, and optionally
-options{task: {name: value}}, which go to the readers (udpos.fusion, mnli.domain).
+sources{task: source}, for tasks that come from elsewhere than the rest, and options{task: {name: value}}, which go to
+the readers (udpos.fusion, mnli.domain).
 """
 
 import functools
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from xtl.data.formats.base import Files, Found, Join
-from xtl.errors import XtlError, nearest
+from xtl.errors import Unreachable, XtlError, nearest
 from xtl.tasks.base import Loaded, Task
 
 SOURCES = ("files", "hub", "tfds", "world")
@@ -110,7 +111,7 @@ def _content(task: Task, source: str, language: str, split: str, data: Mapping[s
 
 
 def _source(task: Task, data: Mapping[str, Any]) -> str:
-    source = data["source"]
+    source = (data.get("sources") or {}).get(task.name) or data["source"]
     if source not in SOURCES:
         raise XtlError(f"data.source {source!r} is unknown.{nearest(source, SOURCES)}")
     if source != "world" and getattr(task, source) is None:
@@ -127,7 +128,7 @@ def _files(task: Task) -> Files | Join:
 def _root(data: Mapping[str, Any]) -> Path:
     root = data.get("root") or ""
     if not root:
-        raise XtlError("data.root is not set: give the folder with the distribution files, --config.data.root=DIR")
+        raise Unreachable("data.root is not set: give the folder with the distribution files, --config.data.root=DIR")
     if not Path(root).expanduser().is_dir():
         raise XtlError(f"data root {root} does not exist: set data.root to the folder with the distribution files")
     return Path(root).expanduser()

@@ -13,7 +13,7 @@ from rich.text import Text
 from xtl import cli, flops
 from xtl.config import resolve, task_weights, with_steps
 from xtl.display import MARKS, purpose, tree
-from xtl.errors import XtlError, nearest
+from xtl.errors import Unreachable, XtlError, nearest
 from xtl.logs import human
 from xtl.pipeline import Graph, Unit
 from xtl.tasks import get_task
@@ -44,7 +44,7 @@ class Sizes:
 
 def plan(args: Any) -> None:
     """Print the plan; everything that is wrong with the config is an error here, before anything runs."""
-    pipeline = resolve(cli.load(args), look=args.look)
+    pipeline, unseen = _resolved(args)
     graph = Graph(pipeline)
     workdir = Workdir(args.workdir or f"runs/{graph.name}")
     chips, peak = _topology(args.topology) if args.topology else (0, 0.0)
@@ -78,9 +78,22 @@ def plan(args: Any) -> None:
         )
     if not args.count:
         lines.append(f"sizes are the catalog's, lengths {100 * TYPICAL:.0f} % of max_length: --count counts the data")
+    if unseen:
+        lines.append(f"data not looked at ({unseen}): languages are the catalog's, and what is done is not known")
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)
     cli.write_json(args, _record(graph, workdir, costs, states, hours=hours, price=args.price))
+
+
+def _resolved(args: Any) -> tuple[Any, str]:
+    """(pipeline, why its data was not looked at): a plan can be made where the data's server cannot be reached."""
+    config = cli.load(args)
+    if not args.look:
+        return resolve(config, look=False), "--nolook"
+    try:
+        return resolve(config), ""
+    except Unreachable as error:
+        return resolve(config, look=False), str(error)
 
 
 def _grid(graph: Graph, costs: Mapping[str, Cost | None], states: Mapping[str, str]) -> Grid:
@@ -118,6 +131,8 @@ def _cost(unit: Unit, *, count: bool, workdir: Workdir) -> Cost | None:
         sizes = {}
         for name, entry in stage.tasks.items():
             found = measure(get_task(name), "train", entry, stage, entry.max_length, workdir)
+            if found is None and entry.weight and len(stage.tasks) > 1:
+                found = _typical(get_task(name), 1, entry.max_length)  # it takes its share of the steps, however large
             if found is None:
                 return _known_steps(unit, shape)
             sizes[name] = found
