@@ -11,8 +11,8 @@ import pytest
 
 from tests.stages import MNLI, Events, Killed, after, stage, stages
 from xtl import checkpoint, files, logs, multihost, state
+from xtl import evaluate as evaluation
 from xtl.errors import XtlError
-from xtl.evaluate import evaluate_stage
 from xtl.mesh import make_mesh
 from xtl.train import train as train_stage
 
@@ -247,6 +247,24 @@ def test_the_best_checkpoint_is_handed_on_and_patience_ends_the_stage(cache, tmp
     assert reports(tmp_path / "cut") == reports(tmp_path / "whole")
 
 
+def test_a_head_is_evaluated_with_the_options_it_was_trained_with(cache, tmp_path, monkeypatch):
+    """head="hf" leaves the pooler out: evaluating xnli with the default's layers would be another model, silently."""
+    build, built = evaluation.build_eval_step, []
+
+    def recorded(config, task, mesh, options):
+        built.append(task.options.get("head"))
+        return build(config, task, mesh, options)
+
+    monkeypatch.setattr(evaluation, "build_eval_step", recorded)
+    tasks, entry = {"mnli": MNLI["mnli"] | {"options": {"head": "hf"}}}, {"languages": ("en",), "limit": 20}
+    select = {"every": 2, "examples": 8, "task": "mnli"}
+    one = stage(cache, tasks=tasks, train={"steps": 2}, select=select, evaluate={"xnli": entry})
+    train(one, tmp_path / "s")
+    again = {"phase": "eval", "start": str(tmp_path / "s"), "evaluate": {"xnli": entry}}
+    train(stages(cache, e=again)["e"], tmp_path / "e")
+    assert built == ["hf", "hf", "hf"]  # for selection, after training, and by a stage that only evaluates
+
+
 def test_a_mixture_trains_one_task_a_step_and_hands_on_all_heads(cache, tmp_path):
     tasks = {**MNLI, "udpos": {"batch_size": 4, "max_length": 48}}
     mixed = stage(cache, tasks=tasks, train={"steps": 8, "sampling": {"kind": "uniform"}})
@@ -274,7 +292,7 @@ def test_evaluations_that_are_written_are_not_made_again(six_steps, tmp_path):
     one, reference = six_steps
     shutil.copytree(reference / "eval", tmp_path / "eval")
     mesh = make_mesh((1, 1, 1), devices=jax.devices()[:1])
-    averages = evaluate_stage({}, one, tmp_path, mesh=mesh, tokenizer=None, on_event=lambda event: None)
+    averages = evaluation.evaluate_stage({}, one, tmp_path, mesh=mesh, tokenizer=None, on_event=lambda event: None)
     assert averages["xnli"] == json.loads((reference / "eval/xnli.json").read_text())["average"]
 
 

@@ -80,6 +80,7 @@ def evaluate(
     max_length: int = 0,
     limit: int = 0,
     options: Mapping[str, Any] | None = None,
+    head_options: Mapping[str, Mapping[str, Any]] | None = None,
     eval_rows: int = 0,
     ahead: int = 2,
     on_event: OnEvent = lambda event: None,
@@ -87,7 +88,8 @@ def evaluate(
     """Predict and score one task in every language given.
 
     params: {"encoder", "heads": {name: head}}; the head is the one `head_for` finds. max_length: pieces a segment (0:
-    the task's). limit: the first so many examples of each language (0: all). options go to the family. eval_rows: rows
+    the task's). limit: the first so many examples of each language (0: all). options go to the family.
+    head_options: the options that each head was trained with, which may decide its layers. eval_rows: rows
     a batch (0: chosen from the lengths). XtlError when the data lacks a language or no head fits.
     """
     options = dict(options or {})
@@ -100,6 +102,7 @@ def evaluate(
     }
     shape = batch_shape(list(parts.values()), mesh=mesh, rows=eval_rows)
     head = head_for(task, params["heads"])
+    task = with_options(task, {**(head_options or {}).get(head or "", {}), **options})
     chosen = {"encoder": params["encoder"], "heads": {} if head is None else {head: params["heads"][head]}}
     step = build_eval_step(config, task, mesh, tuple(sorted((k, _frozen(v)) for k, v in options.items())))
     result = Evaluated(task, split, {}, {}, {})
@@ -245,7 +248,14 @@ def _frozen(value: Any) -> Any:
 
 
 def evaluate_stage(
-    params: Tree, stage: Any, folder: files.Pathish, *, mesh: Mesh, tokenizer: Tokenizer, on_event: OnEvent
+    params: Tree,
+    stage: Any,
+    folder: files.Pathish,
+    *,
+    mesh: Mesh,
+    tokenizer: Tokenizer,
+    head_options: Mapping[str, Mapping[str, Any]] | None = None,
+    on_event: OnEvent = lambda event: None,
 ) -> dict[str, float]:
     """Every task of `stage.evaluate`: writes eval/<task>.json and, for test sets, predictions/<task>/; skips what is
     written already (a file is whole or absent). Returns the average of each task.
@@ -254,7 +264,7 @@ def evaluate_stage(
     for name, entry in stage.evaluate.items():
         path = files.join(folder, "eval", f"{name}.json")
         if not files.exists(path):
-            task = with_options(get_task(name), entry.options)
+            task = get_task(name)
             result = evaluate(
                 params,
                 config=state.encoder_config(stage),
@@ -267,6 +277,7 @@ def evaluate_stage(
                 max_length=evaluation_length(task, stage),
                 limit=entry.limit,
                 options=entry.options.to_dict(),
+                head_options=head_options,
                 eval_rows=stage.system.eval_rows,
                 ahead=stage.system.prefetch,
                 on_event=on_event,

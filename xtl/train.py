@@ -184,7 +184,7 @@ def train(
             params = {"encoder": encoder, "heads": trained}
 
     # ---------------------------------------------------------------- evaluate
-    averages = evaluate_stage(params, stage, folder, mesh=mesh, tokenizer=tokenizer, on_event=on_event)
+    averages = _evaluate(run, params, head_options={name: _plain(entry.options) for name, entry in stage.tasks.items()})
     records = logs.read_lines(files.join(folder, "metrics.jsonl"))
     result = {
         "steps": done,
@@ -274,8 +274,6 @@ def _judge(run: _Run, params: Tree) -> Evaluated:
     """The bounded development sample that selection goes by."""
     select, stage = run.stage.select, run.stage
     task = get_task(select.task)
-    if task.name in stage.tasks:
-        task = with_options(task, stage.tasks[task.name].options)
     return evaluate(
         params,
         config=run.config,
@@ -287,8 +285,22 @@ def _judge(run: _Run, params: Tree) -> Evaluated:
         mesh=run.mesh,
         max_length=evaluation_length(task, stage),
         limit=select.examples,
+        head_options={name: _plain(entry.options) for name, entry in stage.tasks.items()},
         eval_rows=stage.system.eval_rows,
         ahead=stage.system.prefetch,
+    )
+
+
+def _evaluate(run: _Run, params: Tree, *, head_options: Mapping[str, Any]) -> dict[str, float]:
+    """The stage's evaluations; the averages by task."""
+    return evaluate_stage(
+        params,
+        run.stage,
+        run.folder,
+        mesh=run.mesh,
+        tokenizer=run.tokenizer,
+        head_options=head_options,
+        on_event=run.on_event,
     )
 
 
@@ -388,9 +400,11 @@ def _evaluate_only(run: _Run) -> dict[str, Any]:
     """The encoder (and heads, where its tasks have some) of `start`, evaluated as it is."""
     stage, path = run.stage, run.parent if run.parent is not None else os.path.expanduser(run.stage.start)
     evaluated = [get_task(name) for name in stage.evaluate]
+    head_options: dict[str, Any] = {}
     if _is_ours(path):
         about = checkpoint.describe(checkpoint.find_encoder(path))
-        theirs = [with_options(get_task(name), head["options"]) for name, head in about.get("heads", {}).items()]
+        head_options = {name: head["options"] for name, head in about.get("heads", {}).items()}
+        theirs = [with_options(get_task(name), options) for name, options in head_options.items()]
         needed = tuple(
             task
             for task in theirs
@@ -403,7 +417,7 @@ def _evaluate_only(run: _Run) -> dict[str, Any]:
         encoder, heads, origin = _load_hugging_face(run, str(path), (), target)
     params = {"encoder": encoder, "heads": heads}
     run.on_event({"kind": "start", "steps_total": 0, "step": 0, "parameters": state.count_parameters(params)})
-    averages = evaluate_stage(params, stage, run.folder, mesh=run.mesh, tokenizer=run.tokenizer, on_event=run.on_event)
+    averages = _evaluate(run, params, head_options=head_options)
     result = {"steps": 0, "origin": origin, "parameters": state.count_parameters(params), "evaluations": averages}
     run.on_event({"kind": "done", **result})
     return result
