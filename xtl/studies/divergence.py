@@ -41,7 +41,10 @@ def mmd(x: np.ndarray, y: np.ndarray, *, gamma: float) -> float:
 
 
 def proxy_a_distance(x: np.ndarray, y: np.ndarray, *, seed: int = 0) -> float:
-    """2 (1 - 2 e), e the cross-validated error of a linear domain classifier (Ben-David et al. 2007): 0 same, 2 separable."""
+    """2 (1 - 2 e), e the cross-validated error of a linear classifier of the two sides: 0 same, 2 separable.
+
+    Ben-David et al. 2007.
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_score
     from sklearn.pipeline import make_pipeline
@@ -86,8 +89,8 @@ def mean_gains(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def slope_of_gain(gains: pd.DataFrame, distances: pd.DataFrame, *, name: str = "gain on divergence") -> Estimate:
-    """The slope of D(i, t) on d(i, t) with indicators of i and of t, so that a task that helps (or is helped) everywhere
-    does not count. n is the number of (intermediate, target) cells."""
+    """The slope of D(i, t) on d(i, t) beside indicators of i and of t: a task that helps, or is helped, everywhere does
+    not count. n is the number of (intermediate, target) cells."""
     rows = gains.merge(distances, on=["intermediate", "target"], how="left")
     if rows["distance"].isna().any():
         lost = rows[rows["distance"].isna()].iloc[0]
@@ -102,8 +105,8 @@ def slope_of_gain(gains: pd.DataFrame, distances: pd.DataFrame, *, name: str = "
 
 
 def permutation_p(gains: pd.DataFrame, distances: pd.DataFrame, *, seed: int = 0, resamples: int = 2000) -> float:
-    """p of the doubly centred correlation of D and d when whole rows (intermediates) and columns (targets) are permuted,
-    because cells that share a task are dependent."""
+    """p of the doubly centred correlation of D and d under permutation of whole rows (intermediates) and columns
+    (targets), because cells that share a task are dependent."""
     d = gains.pivot(index="intermediate", columns="target", values="gain")
     x = distances.pivot(index="intermediate", columns="target", values="distance").loc[d.index, d.columns]
     if d.isna().any().any() or x.isna().any().any():

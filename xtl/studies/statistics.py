@@ -53,13 +53,18 @@ def language_effects(table: pd.DataFrame, value: str, *, unit: str = "language",
     rows = table[[unit, block, value]].dropna()
     if rows.duplicated([unit, block]).any():
         raise XtlError(f"several rows for one ({block}, {unit}): average over seeds first")
-    units, blocks = sorted(rows[unit].unique()), sorted(rows[block].unique())
-    design = np.zeros((len(rows), len(units) + len(blocks)))
-    design[np.arange(len(rows)), rows[unit].map({u: i for i, u in enumerate(units)})] = 1
-    design[np.arange(len(rows)), len(units) + rows[block].map({b: i for i, b in enumerate(blocks)})] = 1
-    if np.linalg.matrix_rank(design) < len(units) + len(blocks) - 1:
+    u, units = pd.factorize(rows[unit], sort=True)
+    b, blocks = pd.factorize(rows[block], sort=True)
+    met = np.zeros((len(units), len(blocks)))
+    met[u, b] = 1
+    # Normal equations of value ~ unit + block with the blocks eliminated: one small system in the units.
+    per_block = met.sum(axis=0)
+    laplacian = np.diag(met.sum(axis=1)) - (met / per_block) @ met.T
+    if np.linalg.matrix_rank(laplacian) < len(units) - 1:
         raise XtlError(f"the {block}s fall into groups without a common {unit}: analyse them one by one")
-    solution = np.linalg.lstsq(design, rows[value].to_numpy(float), rcond=None)[0][: len(units)]
+    values = rows[value].to_numpy(float)
+    block_means = np.bincount(b, values, len(blocks)) / per_block
+    solution = np.linalg.pinv(laplacian) @ (np.bincount(u, values, len(units)) - met @ block_means)
     return pd.Series(solution - solution.mean(), index=pd.Index(units, name=unit), name=value)
 
 

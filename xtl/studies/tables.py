@@ -1,7 +1,7 @@
 """What the studies read: a table of scores, and a table of languages (real or of the world)."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -143,9 +143,16 @@ def described(effects: pd.Series, table: pd.DataFrame) -> pd.DataFrame:
     return table.loc[effects.index].assign(effect=effects)
 
 
-def covariates(rows: pd.DataFrame, names: Iterable[str] = ("log_size", "absent")) -> dict[str, np.ndarray]:
-    """The covariates that vary over these languages, by name."""
-    return {name: rows[name].to_numpy(float) for name in names if rows[name].nunique() > 1}
+def held(rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """(rows, covariates) for a regression that holds pretraining size fixed.
+
+    log_size enters if it varies; the indicator of absent languages if at least three of them are there. One or two
+    would be fitted exactly by it and say nothing, so they are left out of the rows.
+    """
+    few = 0 < rows["absent"].sum() < 3
+    rows = rows[rows["absent"] == 0] if few else rows
+    names = [name for name in ("log_size", "absent") if rows[name].nunique() > 1]
+    return rows, {name: rows[name].to_numpy(float) for name in names}
 
 
 def _list(values: pd.Series) -> str:

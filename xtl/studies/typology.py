@@ -17,8 +17,8 @@ QUESTION = "Does zero-shot degradation grow with linguistic distance, and does i
 def slope_of_gap(scores: pd.DataFrame, languages: pd.DataFrame, *, name: str = "slope of gap on distance") -> Estimate:
     """Points of gap per unit of distance, over all conditions in `scores`, with pretraining size held."""
     mean = tables.gaps(scores).groupby(["target", "language"], as_index=False)["gap"].mean()
-    rows = tables.described(statistics.language_effects(mean, "gap"), languages)
-    return statistics.slope(rows["effect"], rows["distance"], tables.covariates(rows), name=name)
+    rows, size = tables.held(tables.described(statistics.language_effects(mean, "gap"), languages))
+    return statistics.slope(rows["effect"], rows["distance"], size, name=name)
 
 
 def change_of_slope(scores: pd.DataFrame, languages: pd.DataFrame, condition: str, *, name: str = "") -> Estimate:
@@ -27,10 +27,8 @@ def change_of_slope(scores: pd.DataFrame, languages: pd.DataFrame, condition: st
     gap = tables.gaps(both).rename(columns={"score": "raw", "gap": "score"})
     change = tables.gains(gap[["intermediate", "target", "language", "seed", "score"]])
     mean = change.groupby(["target", "language"], as_index=False)["gain"].mean()
-    rows = tables.described(statistics.language_effects(mean, "gain"), languages)
-    return statistics.slope(
-        rows["effect"], rows["distance"], tables.covariates(rows), name=name or f"change of slope, {condition} - none"
-    )
+    rows, size = tables.held(tables.described(statistics.language_effects(mean, "gain"), languages))
+    return statistics.slope(rows["effect"], rows["distance"], size, name=name or f"change of slope, {condition} - none")
 
 
 def analyse(scores: pd.DataFrame, languages: pd.DataFrame, *, seed: int = 0, resamples: int = 2000) -> Analysis:
@@ -42,12 +40,10 @@ def analyse(scores: pd.DataFrame, languages: pd.DataFrame, *, seed: int = 0, res
     rows = [_row(condition, scores, languages, seed=seed, resamples=resamples) for condition in conditions]
     by_condition = pd.DataFrame(rows).set_index("intermediate")
     effects = {c: _effects(scores[scores["intermediate"] == c], languages) for c in conditions}
-    everything = _effects(scores, languages)
+    everything = _effects(scores.groupby(["target", "language", "seed"], as_index=False)["score"].mean(), languages)
     families = statistics.leave_one_out(
         everything["family"].tolist(),
-        lambda keep: statistics.slope(
-            everything["effect"][keep], everything["distance"][keep], tables.covariates(everything[keep])
-        ),
+        lambda keep: _slope_of_effects(everything[keep]),
     )
     few = everything.index[everything["shared"] < tables.FEW_FEATURES].tolist()
     sentences = [pooled.sentence()]
@@ -81,21 +77,29 @@ def analyse(scores: pd.DataFrame, languages: pd.DataFrame, *, seed: int = 0, res
 
 
 def _effects(scores: pd.DataFrame, languages: pd.DataFrame) -> pd.DataFrame:
+    """One row a language, `effect` = its gap on the scale of points."""
+    if "intermediate" not in scores:
+        scores = scores.assign(intermediate="all")
     mean = tables.gaps(scores).groupby(["target", "language"], as_index=False)["gap"].mean()
     rows = tables.described(statistics.language_effects(mean, "gap"), languages)
-    return rows.assign(effect=rows["effect"] + mean["gap"].mean())  # back on the scale of points
+    return rows.assign(effect=rows["effect"] + mean["gap"].mean())
+
+
+def _slope_of_effects(rows: pd.DataFrame) -> Estimate:
+    rows, size = tables.held(rows)
+    return statistics.slope(rows["effect"], rows["distance"], size)
 
 
 def _row(condition: str, scores: pd.DataFrame, languages: pd.DataFrame, *, seed: int, resamples: int) -> dict:
     own = scores[scores["intermediate"] == condition]
     rows = _effects(own, languages)
     rho = statistics.spearman(rows["distance"], rows["effect"], seed=seed, resamples=resamples)
-    others = list(tables.covariates(rows).values())
-    partial = (
-        statistics.partial_spearman(rows["distance"], rows["effect"], others, seed=seed, resamples=resamples)
-        if others
-        else rho
-    )
+    kept, size = tables.held(rows)
+    partial = rho
+    if size:
+        partial = statistics.partial_spearman(
+            kept["distance"], kept["effect"], list(size.values()), seed=seed, resamples=resamples
+        )
     steep = slope_of_gap(own, languages)
     return {
         "intermediate": condition,
