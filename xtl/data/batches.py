@@ -244,15 +244,17 @@ class EvalBatches:
 
 
 def segments_of(encoded: Encoded, index: int) -> list[Segment]:
-    """The segments of one example, with their label columns."""
+    """The segments of one example, with their label columns. Columns named `_...` are for decoding and stay here."""
     result = []
+    token_columns = {k: v for k, v in encoded.token_columns.items() if k[0] != "_"}
+    segment_columns = {k: v for k, v in encoded.segment_columns.items() if k[0] != "_"}
     for s in range(int(encoded.example_offsets[index]), int(encoded.example_offsets[index + 1])):
         tokens = encoded.tokens(s)
         result.append(
             Segment(
                 ids=encoded.ids[tokens],
-                token_columns={k: v[tokens] for k, v in encoded.token_columns.items()},
-                segment_columns={k: int(v[s]) for k, v in encoded.segment_columns.items()},
+                token_columns={k: v[tokens] for k, v in token_columns.items()},
+                segment_columns={k: int(v[s]) for k, v in segment_columns.items()},
             )
         )
     return result
@@ -274,4 +276,6 @@ class _ExampleColumns:
 
     def add(self, encoded: Encoded, index: int) -> None:
         for name, column in encoded.example_columns.items():
+            if name[0] == "_":
+                continue
             self.values.setdefault(name, []).append(int(column[index]))
