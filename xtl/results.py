@@ -10,7 +10,6 @@ import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
 from xtl import files
@@ -175,23 +174,6 @@ def _cell(mine: Mapping[int, float], baseline: Mapping[int, float]) -> Cell | No
     return Cell(statistics.fmean(mine.values()), spread, len(mine), gain)
 
 
-def to_markdown(result: Table) -> str:
-    """The table as GitHub markdown."""
-    heads = [f"{c.target} {c.metric} ({c.group})" for c in result.columns]
-    lines = ["| intermediate | " + " | ".join(heads) + " |", "| --- |" + " ---: |" * len(heads)]
-    lines += [f"| {label} | " + " | ".join(map(_plain, cells)) + " |" for label, cells in result.cells.items()]
-    if result.missing:
-        lines += ["", "Missing: " + ", ".join(f"{name} ({state})" for name, state in result.missing.items()) + "."]
-    return "\n".join(lines) + "\n"
-
-
-def _plain(cell: Cell | None) -> str:
-    if cell is None:
-        return "–"
-    spread = f" ±{cell.spread:.1f}" if cell.spread is not None else ""
-    return f"{cell.mean:.1f}{spread}" + (f" ({cell.gain:+.1f})" if cell.gain is not None else "")
-
-
 def to_json(results: Results) -> dict[str, Any]:
     """Rows and table as plain data."""
     made = table(results)
@@ -208,18 +190,3 @@ def to_json(results: Results) -> dict[str, Any]:
         },
         "missing": made.missing,
     }
-
-
-def write_report(workdir: Workdir) -> Path:
-    """Write WORKDIR/report/report.md from what is done now; returns its path."""
-    by_pipeline = dict.fromkeys(entry["pipeline"] for entry in workdir.read_plan())
-    parts = [f"## {name}\n\n{to_markdown(table(collect(workdir, pipeline=name)))}" for name in by_pipeline]
-    path = workdir.path / "report" / "report.md"
-    files.atomic_write(path, "# Results\n\n" + LEGEND + "\n" + "\n".join(parts))
-    return path
-
-
-LEGEND = (
-    "Rows: intermediate task. Columns: score in English, and averaged over the other languages of a target. ± is the\n"
-    "standard deviation over seeds; in brackets, the difference from no intermediate training (`none`).\n"
-)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from xtl import cli, results
+from xtl import report as pages
 from xtl.errors import XtlError
 from xtl.tables import results_tables
 from xtl.workdir import Workdir
@@ -14,7 +15,7 @@ def report(args: Any) -> int:
     if not workdir.read_plan():
         raise XtlError(f"{workdir.path} holds no run (no plan.json): give the WORKDIR of `xtl run`")
     found = results.rebuild(workdir)
-    path = results.write_report(workdir)
+    path = pages.write(workdir)
     console = cli.console(args)
     for block in results_tables(results.table(found), width=console.width):
         console.print(block)

@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-from xtl import cli, pipeline, results
+from xtl import cli, pipeline, report, results
 from xtl.config import resolve
 from xtl.display import Display
 from xtl.tables import results_tables
@@ -41,7 +41,7 @@ def _agree(choice: int) -> int:
 def _conclude(args: Any, graph: pipeline.Graph, workdir: Workdir, outcome: pipeline.Outcome) -> None:
     found = results.collect(workdir, pipeline=graph.name)
     made = results.table(found)
-    report = results.write_report(workdir)
+    page = report.write(workdir)
     console = cli.console(args)
     if made.columns:
         console.print()
@@ -52,7 +52,7 @@ def _conclude(args: Any, graph: pipeline.Graph, workdir: Workdir, outcome: pipel
         print(f"xtl: stage {name} failed: {reason}", file=sys.stderr)
     for name, culprit in outcome.blocked.items():
         print(f"xtl: stage {name} was not run: {culprit} failed", file=sys.stderr)
-    console.print(f"results  {workdir.path / 'results.csv'}\nreport   {report}", soft_wrap=True, highlight=False)
+    console.print(f"results  {workdir.path / 'results.csv'}\nreport   {page}", soft_wrap=True, highlight=False)
     cli.write_json(
         args, {**results.to_json(found), "done": outcome.done, "failed": outcome.failed, "blocked": outcome.blocked}
     )

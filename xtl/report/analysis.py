@@ -1,0 +1,212 @@
+"""What the table says: the headline, the best-per-target composite, benchmark averages, how retrieval was done."""
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from xtl.metrics.aggregate import BENCHMARKS, MAIN_METRIC, overall
+from xtl.report.gather import Run, Stage, is_english
+from xtl.report.significance import Tests
+from xtl.results import BASELINE, Cell
+from xtl.tasks.base import catalog
+
+
+def signed(value: float, digits: int = 1) -> str:
+    """`+1.2`, `−0.4` with a minus that reads as one, `0.0`."""
+    text = f"{value:+.{digits}f}".replace("-", "−")
+    return text[1:] if not text.strip("+−0.") else text
+
+
+# ---------------------------------------------------------------- averages over targets
+
+
+def mean_gain(run: Run, label: str, columns: Iterable[int]) -> float | None:
+    """The mean of a row's differences from the baseline; None where a column lacks one."""
+    gains = [cell.gain if (cell := run.table.cells[label][i]) else None for i in columns]
+    known = [gain for gain in gains if gain is not None]
+    return statistics.fmean(known) if known and len(known) == len(gains) else None
+
+
+def mean_score(run: Run, label: str, columns: Iterable[int]) -> float | None:
+    """The mean of a row's scores; None where a column lacks one."""
+    cells = [run.table.cells[label][i] for i in columns]
+    known = [cell.mean for cell in cells if cell is not None]
+    return statistics.fmean(known) if known and len(known) == len(cells) else None
+
+
+def others(run: Run) -> list[int]:
+    """The columns of zero-shot scores."""
+    return [i for i, column in enumerate(run.table.columns) if not is_english(column.languages)]
+
+
+def english(run: Run) -> list[int]:
+    """The columns of English scores."""
+    return [i for i, column in enumerate(run.table.columns) if is_english(column.languages)]
+
+
+# ---------------------------------------------------------------- in words
+
+
+def headline(run: Run, tests: Tests) -> list[str]:
+    """The result in a few sentences; the first is the headline."""
+    columns = others(run)
+    if not run.scores:
+        return ["Nothing is evaluated yet."]
+    if not run.has_baseline:
+        return [f"No stage without intermediate training ({BASELINE}) is evaluated: there are scores, no differences."]
+    gains = {label: mean_gain(run, label, columns) for label in run.labels if label != BASELINE}
+    known = {label: gain for label, gain in gains.items() if gain is not None}
+    if not known:
+        return ["No intermediate task is evaluated on all targets yet, so that none can be named the best."]
+    best = max(known, key=lambda label: known[label])
+    before, after = mean_score(run, BASELINE, columns), mean_score(run, best, columns)
+    targets = _count(len(columns), "target")
+    if known[best] > 0:
+        first = f"Training on English {best} first raises zero-shot scores by {known[best]:.1f} points"
+    else:
+        first = f"No intermediate task raises zero-shot scores: the best, {best}, changes them"
+        first += f" by {signed(known[best])} points"
+    if before is not None and after is not None:
+        first += f", from {before:.1f} to {after:.1f} on average over {targets}"
+    rest = []
+    if len(known) > 1:
+        helping = sum(gain > 0 for gain in known.values())
+        rest.append(f"{helping} of {len(known)} conditions are better than {BASELINE} on average.")
+    if tests.cells:
+        sure = [test for test in tests.cells.values() if test.adjusted < 0.05]
+        up = sum(1 for (label, i), test in tests.cells.items() if test in sure and _gain(run, label, i) > 0)
+        rest.append(
+            f"{len(sure)} of {len(tests.cells)} differences are significant at a false discovery rate of 5 %: "
+            f"{up} up, {len(sure) - up} down."
+        )
+    if run.results.missing:
+        rest.append(f"{_count(len(run.results.missing), 'stage')} of the table {_is(run.results.missing)} missing.")
+    return [first + ".", *rest]
+
+
+def _gain(run: Run, label: str, column: int) -> float:
+    cell = run.table.cells[label][column]
+    return cell.gain or 0.0 if cell is not None else 0.0
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _is(things: Sequence[object] | dict) -> str:
+    return "is" if len(things) == 1 else "are"
+
+
+# ---------------------------------------------------------------- best per target
+
+
+@dataclass
+class Composite:
+    """The row that takes each target from the condition that is best on it."""
+
+    chosen: dict[str, str] = field(default_factory=dict)  # target -> condition
+    basis: dict[str, str] = field(default_factory=dict)  # target -> what it was chosen on
+    cells: list[Cell | None] = field(default_factory=list)
+
+    @property
+    def honest(self) -> bool:
+        """Whether no choice has looked at test scores."""
+        return all(basis == DEV for basis in self.basis.values())
+
+
+DEV, TEST_ENGLISH, TEST = "development scores", "English test scores", "test scores"
+
+
+def composite(run: Run) -> Composite:
+    """Chosen on development scores where every condition has them; else on test scores, which flatters."""
+    found = Composite()
+    for target in run.targets:
+        columns = [i for i, c in enumerate(run.table.columns) if c.target == target]
+        rows = [label for label in run.labels if all(run.table.cells[label][i] for i in columns)]
+        if len(rows) < 2:
+            continue
+        dev = {label: [s.dev_score for s in run.stages_of(label, target) if s.state == "done"] for label in rows}
+        if all(scores and None not in scores for scores in dev.values()):
+            judged = {label: statistics.fmean(s for s in scores if s is not None) for label, scores in dev.items()}
+            found.basis[target] = DEV
+        else:
+            wanted = [i for i in columns if is_english(run.table.columns[i].languages)] or columns
+            judged = {label: mean_score(run, label, wanted) or 0.0 for label in rows}
+            found.basis[target] = TEST_ENGLISH if wanted != columns else TEST
+        found.chosen[target] = max(judged, key=lambda label: judged[label])  # a tie goes to the first, none before all
+    for i, column in enumerate(run.table.columns):
+        label = found.chosen.get(column.target)
+        found.cells.append(run.table.cells[label][i] if label else None)
+    return found
+
+
+# ---------------------------------------------------------------- benchmark averages
+
+
+@dataclass
+class Averages:
+    """Means over the tasks of a benchmark's groups: groups[name] = {condition: score}."""
+
+    benchmark: str
+    groups: dict[str, dict[str, float]]
+    partial: list[str]  # tasks that lack languages of the benchmark, or hold others
+
+
+def averages(run: Run) -> Averages | None:
+    """Of the benchmark with most groups complete; None where no group of more than one task is."""
+    best = None
+    for name, benchmark in BENCHMARKS.items():
+        by_label = {label: overall(_task_scores(run, label, benchmark.languages), name) for label in run.labels}
+        groups = {}
+        for group, tasks in {**benchmark.groups, "overall": tuple(benchmark.languages)}.items():
+            scores = {label: found[group] for label, found in by_label.items() if group in found}
+            if scores and len(tasks) > 1:
+                groups[group] = scores
+        partial = [t for t in run.targets if set(run.languages(t)) != set(benchmark.languages.get(t, run.languages(t)))]
+        if groups and (best is None or len(groups) > len(best.groups)):
+            best = Averages(name, groups, partial)
+    return best
+
+
+def _task_scores(run: Run, label: str, tasks: Iterable[str]) -> dict[str, float]:
+    """The mean over all languages (English too) of each task that is scored by its benchmark metric in all of them."""
+    found = {}
+    for task in tasks:
+        if run.results.metrics.get(task) != MAIN_METRIC.get(task):
+            continue
+        scores = [run.score(label, task, language) for language in run.languages(task)]
+        known = [score for score in scores if score is not None]
+        if known and len(known) == len(scores):
+            found[task] = statistics.fmean(known)
+    return found
+
+
+# ---------------------------------------------------------------- retrieval
+
+
+def retrieval_settings(run: Run) -> dict[str, list[str]]:
+    """How each retrieval target was done, one line for each way: it decides much, so it stands beside the scores."""
+    found: dict[str, list[str]] = {}
+    for stage in run.units:
+        for target in stage.evaluations:
+            if target in catalog() and catalog()[target].family == "retrieve":
+                line = retrieval_setting(stage, target)
+                if line not in found.setdefault(target, []):
+                    found[target].append(line)
+    return found
+
+
+def retrieval_setting(stage: Stage, target: str) -> str:
+    """`layer 8 of 12, mean pooling, centred`"""
+    from xtl.tasks.retrieve import default_layer  # brings JAX
+
+    report = stage.evaluations[target]
+    options = {**catalog()[target].options, **stage.config["evaluate"][target]["options"], **report}
+    layers = stage.config["encoder"]["layers"]
+    layer = options.get("layer")
+    parts = [
+        f"layer {default_layer(layers) if layer is None else layer} of {layers}",
+        f"{options.get('pooling', 'mean')} pooling",
+        "centred" if options.get("centre") else "not centred",
+    ]
+    return ", ".join([*parts, "ratio margin over 4 neighbours"] if options.get("mining") else parts)

@@ -1,0 +1,124 @@
+"""Stored predictions against the gold, example by example: what a paired test over examples needs.
+
+Every metric of the tables is a ratio of two sums over examples (accuracy: hits over examples; F1: twice the hits over
+what was found and expected), so an example is two numbers and any resample of examples has its exact score.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from xtl.data import sources
+from xtl.errors import XtlError
+from xtl.metrics import qa
+from xtl.metrics.prediction_files import file_path, kind_of, parse_predictions
+from xtl.metrics.retrieval import mean_average_precision, tatoeba_gold
+from xtl.metrics.tagging import chunks
+from xtl.report.gather import Stage
+from xtl.tasks.base import Loaded, Task, Text, get_task
+
+CLOSE = 0.01  # points by which a score made anew may differ from the recorded one
+
+Gold = tuple[Task, str, Loaded]  # task, language, examples
+
+
+def load_gold(stage: Stage, target: str, language: str) -> Gold:
+    """The test examples that the stage was evaluated on; XtlError if its source is not at hand."""
+    entry, task = stage.config["evaluate"][target], get_task(target)
+    if entry["split"] != "test":
+        raise XtlError(f"{target}: predictions are stored for test sets only, this is {entry['split']}")
+    loaded = sources.load(task, language, entry["split"], stage.config["data"])
+    if entry["limit"]:
+        loaded = Loaded(loaded.examples[: entry["limit"]], loaded.gold)
+    return task, language, loaded
+
+
+def ratios(stage: Stage, gold: Gold, *, metric: str) -> np.ndarray:
+    """float64 [N, 2]: each example's share of the numerator and the denominator; 100 x ratio of sums is the score.
+
+    XtlError where predictions are missing, or do not give the score on record: then they belong to other data.
+    """
+    task, language, loaded = gold
+    kind = kind_of(task.name, task.family)
+    predicted = parse_predictions(file_path(f"{stage.folder}/predictions", task.name, language, kind), kind).trusted()
+    made = np.array(_KINDS[kind](task, language, loaded, predicted, metric), float).reshape(-1, 2)
+    score = 100 * made[:, 0].sum() / max(made[:, 1].sum(), 1e-12)
+    recorded = stage.evaluations[task.name]["languages"][language][metric]
+    if abs(score - recorded) > CLOSE:
+        raise XtlError(
+            f"{stage.name} {task.name} {language}: predictions score {score:.2f}, on record is {recorded:.2f}"
+        )
+    return made
+
+
+Pairs = list[tuple[float, float]]
+
+
+def _words(task: Task, language: str, loaded: Loaded, predicted: Sequence[Any], metric: str) -> Pairs:
+    examples: Any = loaded.examples
+    right = [x.label if kind_of(task.name, task.family) == "choices" else task.labels[x.label] for x in examples]
+    return [(float(a == b), 1.0) for a, b in zip(right, predicted, strict=True)]
+
+
+def _tags(task: Task, language: str, loaded: Loaded, predicted: Sequence[Any], metric: str) -> Pairs:
+    found: Pairs = []
+    examples: Any = loaded.examples
+    for example, tags in zip(examples, predicted, strict=True):
+        gold = [task.labels[i] for i in example.tags]
+        if metric == "accuracy":
+            found.append((float(sum(a == b for a, b in zip(gold, tags, strict=True))), float(len(gold))))
+        else:
+            mine, right = set(chunks(tags)), set(chunks(gold))
+            found.append((2.0 * len(mine & right), float(len(mine) + len(right))))
+    return found
+
+
+def _answers(task: Task, language: str, loaded: Loaded, predicted: Any, metric: str) -> Pairs:
+    found: Pairs = []
+    examples: Any = loaded.examples
+    answerable = all(x.answers for x in examples)
+    for x in examples:
+        gold, mine = {x.id: tuple(text for text, _ in x.answers)}, {x.id: predicted.get(x.id, "")}
+        if task.name == "mlqa":
+            scores = qa.mlqa(gold, mine, language=language)
+        else:
+            scores = (qa.squad if answerable else qa.squad_v2)(gold, mine)
+        found.append((scores[metric] / 100, 1.0))
+    return found
+
+
+def _rows(task: Task, language: str, loaded: Loaded, predicted: Sequence[Any], metric: str) -> Pairs:
+    queries = [x for x in loaded.examples if isinstance(x, Text) and x.side == "query"]
+    pool = {x.id: i for i, x in enumerate(x for x in loaded.examples if isinstance(x, Text) and x.side == "pool")}
+    right, order = dict(loaded.gold), tatoeba_gold([x.text for x in queries])
+    return [(float(pool[right[queries[q].id]] == row), 1.0) for q, row in zip(order, predicted, strict=True)]
+
+
+def _pairs(task: Task, language: str, loaded: Loaded, predicted: Sequence[Any], metric: str) -> Pairs:
+    gold, mine = {tuple(pair) for pair in loaded.gold}, {tuple(pair) for pair in predicted}
+    found = {source: [0.0, 0.0] for source, _ in sorted(gold | mine)}  # a source sentence is what is resampled
+    for side in (gold, mine):
+        for source, _ in side:
+            found[source][1] += 1
+    for source, _ in gold & mine:
+        found[source][0] += 2
+    return [(a, b) for a, b in found.values()]
+
+
+def _rankings(task: Task, language: str, loaded: Loaded, predicted: Any, metric: str) -> Pairs:
+    right: dict[str, list[str]] = {}
+    for query, candidate in loaded.gold:
+        right.setdefault(query, []).append(candidate)
+    return [(mean_average_precision({q: ids}, predicted, strict=False) / 100, 1.0) for q, ids in right.items()]
+
+
+_KINDS = {
+    "labels": _words,
+    "choices": _words,
+    "tags": _tags,
+    "answers": _answers,
+    "rows": _rows,
+    "pairs": _pairs,
+    "rankings": _rankings,
+}

@@ -1,0 +1,249 @@
+"""The figures: gain by distance, learning curves, retrieval layers, and heat maps for the paper."""
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from xtl import files
+from xtl.report import style
+from xtl.report.analysis import signed
+from xtl.report.gather import Run, Stage
+from xtl.report.languages import Atlas
+from xtl.results import BASELINE, SOURCE_LANGUAGE
+
+PANEL = (3.5, 2.7)  # inches: one column of a two-column paper
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure: files figures/<name>.svg|png, the same as an element of the page, and its words."""
+
+    name: str
+    kind: str  # "distance", "curve", "sweep", "heatmap"
+    title: str
+    caption: str
+    svg: str = ""
+
+
+def draw(run: Run, atlas: Atlas, folder: files.Pathish, *, prefix: str = "") -> list[Figure]:
+    """Draw every figure that the results allow into FOLDER; heat maps are for paper only, the page has tables."""
+    looks = style.series(run.labels, BASELINE)
+    made = []
+    for figure, artist in [*_distances(run, atlas, looks), *_curves(run, looks), *_sweeps(run), *_heatmaps(run, atlas)]:
+        name = prefix + figure.name
+        drawn = artist()
+        style.write(drawn, folder, name)
+        svg = style.inline(drawn, name, title=f"{figure.title}. {figure.caption}") if figure.kind != "heatmap" else ""
+        made.append(Figure(name, figure.kind, figure.title, figure.caption, svg))
+    return made
+
+
+Drawn = Iterator[tuple[Figure, Any]]  # with a function that draws it
+
+
+# ---------------------------------------------------------------- gain by distance
+
+
+def _distances(run: Run, atlas: Atlas, looks: Mapping[str, Any]) -> Drawn:
+    for label in run.labels:
+        points = _gains_by_distance(run, atlas, label) if label != BASELINE else {}
+        if len(points) < 3:
+            continue
+        caption = f"{len(points)} languages, mean over targets; line: least squares. {_trend_in_words(points)}"
+        figure = Figure(f"distance-{label}", "distance", f"{label}: gain by distance from English", caption)
+        yield figure, lambda label=label, points=points: _draw_distance(label, points, looks[label])
+
+
+def _gains_by_distance(run: Run, atlas: Atlas, label: str) -> dict[str, tuple[float, float]]:
+    """language -> (distance, gain averaged over the targets that have it), English left out."""
+    gains: dict[str, list[float]] = {}
+    for target in run.targets:
+        for language in run.languages(target):
+            gain = run.gain(label, target, language)
+            if gain is not None and language != SOURCE_LANGUAGE:
+                gains.setdefault(language, []).append(gain)
+    far = {language: atlas[language].distance for language in gains}
+    return {x: (d, statistics.fmean(gains[x])) for x, d in far.items() if d is not None}
+
+
+def _trend_in_words(points: Mapping[str, tuple[float, float]]) -> str:
+    from scipy.stats import spearmanr
+
+    x, y = zip(*points.values(), strict=True)
+    if len(points) < 5 or len(set(x)) < 2 or len(set(y)) < 2:
+        return "Too few languages for a correlation."
+    found = spearmanr(x, y)
+    p = "p < 0.001" if found.pvalue < 0.001 else f"p = {found.pvalue:.3f}"
+    return f"Spearman ρ = {signed(found.statistic, 2)}, {p}."
+
+
+def _draw_distance(label: str, points: Mapping[str, tuple[float, float]], look: Mapping[str, Any]) -> Any:
+    import numpy as np
+
+    x, y = (np.array(values) for values in zip(*points.values(), strict=True))
+    with style.canvas(*PANEL) as (figure, axes):
+        axes.axhline(0, color=style.MUTED, linewidth=0.8)
+        if len(set(x.tolist())) > 1:
+            slope, start = np.polyfit(x, y, 1)
+            ends = np.array([x.min(), x.max()])
+            axes.plot(ends, start + slope * ends, color=look["color"], alpha=0.55, linestyle=(0, (4, 2)))
+        axes.scatter(x, y, s=14, color=look["color"], linewidths=0, zorder=3)
+        axes.margins(0.1)
+        axes.set_xlabel("distance from English")
+        axes.set_ylabel("gain (points)")
+        axes.set_title(label)
+        _name_points(figure, axes, dict(points))
+        return figure
+
+
+def _name_points(figure: Any, axes: Any, points: Mapping[str, tuple[float, float]]) -> None:
+    """Write each name beside its point, where it covers least of what is there already."""
+    figure.draw_without_rendering()  # lays out, so that data coordinates are known in pixels
+    figure.set_layout_engine("none")
+    scale = figure.dpi / 72
+    at = {name: axes.transData.transform(point) / scale for name, point in points.items()}  # in points of 1/72 inch
+    taken = [(x - 2, y - 2, x + 2, y + 2) for x, y in at.values()]
+    frame = axes.get_window_extent().extents / scale
+    for name, (x, y) in sorted(at.items(), key=lambda item: (-item[1][1], item[0])):
+        wide, high = 4.0 * len(name), 6.0
+        places = [
+            (3, -3),
+            (-3 - wide, -3),
+            (-wide / 2, 3),
+            (-wide / 2, -9),
+            (3, 2),
+            (3, -8),
+            (-3 - wide, 2),
+            (-3 - wide, -8),
+        ]
+        boxes = [(x + dx, y + dy, x + dx + wide, y + dy + high) for dx, dy in places]
+        costs = [sum(_overlap(box, other) for other in taken) + _outside(box, frame) for box in boxes]
+        best = costs.index(min(costs))
+        taken.append(boxes[best])
+        axes.annotate(
+            name, points[name], xytext=places[best], textcoords="offset points", fontsize=6.5, color=style.MUTED
+        )  # fmt: skip
+
+
+Box = Sequence[float]  # x0, y0, x1, y1
+
+
+def _overlap(a: Box, b: Box) -> float:
+    wide, high = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    return wide * high if wide > 0 and high > 0 else 0.0
+
+
+def _outside(box: Box, frame: Box) -> float:
+    return 0.0 if _overlap(box, frame) >= 0.999 * (box[2] - box[0]) * (box[3] - box[1]) else 1000.0
+
+
+# ---------------------------------------------------------------- learning curves
+
+
+def _curves(run: Run, looks: Mapping[str, Any]) -> Drawn:
+    """One panel for the stages that train the same tasks for the same targets, one line a stage."""
+    panels: dict[tuple[str, str], list[Stage]] = {}
+    for stage in run.units:
+        if len(stage.log) > 1:
+            panels.setdefault((stage.phase, stage.purpose), []).append(stage)
+    for (phase, purpose), stages in panels.items():
+        name = f"curve-{phase}-{purpose}".replace(" → ", "-").replace(" + ", "+").replace(", ", "+")
+        for key, what in (("loss", "training loss"), ("dev_score", "development score")):
+            lines = {stage.name: _line(stage, key) for stage in stages}
+            lines = {stage: line for stage, line in lines.items() if len(line) > 1}
+            if lines:
+                caption = f"{what.capitalize()} of {len(lines)} {'stage' if len(lines) == 1 else 'stages'}."
+                figure = Figure(f"{name}-{key}", "curve", f"{purpose} ({phase})", caption)
+                chosen = [run.stages[stage] for stage in lines]
+                yield figure, lambda s=chosen, k=key, w=what, p=purpose: _draw_curves(s, k, w, p, looks)
+
+
+def _line(stage: Stage, key: str) -> list[tuple[int, float]]:
+    return [(record["step"], record[key]) for record in stage.log if record.get(key) is not None]
+
+
+def _draw_curves(stages: Sequence[Stage], key: str, what: str, purpose: str, looks: Mapping[str, Any]) -> Any:
+    with style.canvas(*PANEL) as (figure, axes):
+        named = set()
+        for stage in stages:
+            look = looks.get(stage.intermediate, looks[BASELINE])
+            x, y = zip(*_line(stage, key), strict=True)
+            shown = stage.intermediate if len(stages) > 1 and stage.intermediate not in named else None
+            named.add(stage.intermediate)
+            axes.plot(x, y, label=shown, **look)
+            best = (stage.result.get("selection") or {}).get("best_step")
+            if best and best in x:
+                axes.plot([best], [y[x.index(best)]], "o", color=look["color"], markersize=4)
+        axes.set_xlabel("step")
+        axes.set_ylabel(what)
+        axes.set_title(purpose)
+        if len(named) > 1:
+            axes.legend(ncols=1 + (len(named) > 6), handlelength=1.6, labelspacing=0.25)
+        return figure
+
+
+# ---------------------------------------------------------------- retrieval layers
+
+
+def _sweeps(run: Run) -> Drawn:
+    """eval/<task>.json may hold "sweep": {language: {"mean": [score by layer], "mean, centred": [...], "cls": ...}}."""
+    for stage in run.units:
+        for task, report in stage.evaluations.items():
+            if sweep := report.get("sweep"):
+                caption = f"Mean over {len(sweep)} languages, layer 0 = embedding output."
+                figure = Figure(f"sweep-{stage.name}-{task}", "sweep", f"{task} by layer ({stage.name})", caption)
+                yield figure, lambda s=sweep, t=task, n=stage.name: _draw_sweep(s, t, n)
+
+
+def _draw_sweep(sweep: Mapping[str, Mapping[str, Sequence[float]]], task: str, stage: str) -> Any:
+    with style.canvas(*PANEL) as (figure, axes):
+        for i, setting in enumerate(next(iter(sweep.values()))):
+            by_layer = [statistics.fmean(layer) for layer in zip(*(s[setting] for s in sweep.values()), strict=True)]
+            axes.plot(range(len(by_layer)), by_layer, color=style.SERIES[i], marker="o", markersize=2.5, label=setting)
+        axes.set_xlabel("layer")
+        axes.set_ylabel("score")
+        axes.set_title(f"{task} ({stage})")
+        axes.legend()
+        return figure
+
+
+# ---------------------------------------------------------------- heat maps, for paper
+
+
+def _heatmaps(run: Run, atlas: Atlas) -> Drawn:
+    rows = [label for label in run.labels if label != BASELINE]
+    if not run.has_baseline or not rows:
+        return
+    for target in run.targets:
+        languages = atlas.ordered(run.languages(target))
+        gains = [[run.gain(label, target, language) for language in languages] for label in rows]
+        metric = run.results.metrics[target]
+        caption = f"Difference from {BASELINE} in {metric}, languages from near to far."
+        yield (
+            Figure(f"heatmap-{target}", "heatmap", f"{target}: gain by language", caption),
+            lambda g=gains, x=languages, t=f"{target} ({metric})": _draw_heatmap(g, rows, x, t),
+        )
+
+
+def _draw_heatmap(gains: Sequence[Sequence[float | None]], rows: list[str], languages: list[str], title: str) -> Any:
+    import numpy as np
+    from matplotlib.colors import LinearSegmentedColormap
+
+    values = np.array([[np.nan if gain is None else gain for gain in row] for row in gains], float)
+    most = max(float(np.nanmax(np.abs(values))), 1.0) if np.isfinite(values).any() else 1.0
+    colours = LinearSegmentedColormap.from_list("gain", [style.LOSS, "#f7f7f7", style.GAIN])
+    size = max(3.5, 0.9 + 0.27 * len(languages)), max(1.1, 0.75 + 0.22 * len(rows))
+    with style.canvas(*size) as (figure, axes):
+        axes.imshow(values, cmap=colours, vmin=-most, vmax=most, aspect="auto")
+        for (row, column), value in np.ndenumerate(values):
+            if np.isfinite(value):
+                colour = style.PAPER if abs(value) > 0.6 * most else style.INK
+                axes.text(column, row, f"{value:+.1f}", ha="center", va="center", fontsize=5.5, color=colour)
+        axes.set_xticks(range(len(languages)), languages)
+        axes.set_yticks(range(len(rows)), rows)
+        axes.tick_params(length=0)
+        axes.grid(visible=False)
+        axes.spines[:].set_visible(False)
+        axes.set_title(title)
+        return figure

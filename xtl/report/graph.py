@@ -1,0 +1,115 @@
+"""The graph of stages as an SVG: parents left, what starts from them right, stages without successors in a grid."""
+
+import html
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from xtl.logs import duration, human
+from xtl.report.gather import Run, Stage
+
+WIDE, HIGH = 166, 40  # one box
+ACROSS, DOWN, BESIDE = 44, 8, 8  # gaps: between generations, rows, and leaves of one row
+COLUMNS = 4  # most leaves a row
+
+
+@dataclass
+class _Placed:
+    stage: Stage
+    x: float
+    y: float
+
+
+def draw(run: Run) -> str:
+    """An <svg> element; boxes link to the sections of their stages and carry state, time and tokens."""
+    units = {stage.name: stage for stage in run.units}
+    parent = {name: next((run.stages[p].trained_as for p in s.parents), "") for name, s in units.items()}
+    children: dict[str, list[Stage]] = {}
+    for name, stage in units.items():
+        children.setdefault(parent[name] if parent[name] in units else "", []).append(stage)
+    placed: dict[str, _Placed] = {}
+    bottom = 2.0
+    for root in children.get("", []):
+        bottom = _place(root, children, placed, x=2.0, top=bottom) + 2 * DOWN
+    if not placed:
+        return ""
+    width = max(p.x for p in placed.values()) + WIDE + 2
+    lines = [_edge(placed[parent[name]], one) for name, one in placed.items() if parent[name] in placed]
+    boxes = [_box(run, one) for one in placed.values()]
+    return (
+        f'<svg class="graph" role="group" aria-label="Graph of {len(units)} stages" width="{width:.0f}" '
+        f'height="{bottom:.0f}" viewBox="0 0 {width:.0f} {bottom:.0f}">' + "".join([*lines, *boxes]) + "</svg>"
+    )
+
+
+def _place(
+    stage: Stage, children: dict[str, list[Stage]], placed: dict[str, _Placed], *, x: float, top: float
+) -> float:
+    """Put a stage and all that follows below `top`; returns where they end."""
+    mine = children.get(stage.name, [])
+    leaves = [child for child in mine if child.name not in children]
+    columns = math.ceil(len(leaves) / max(1, math.ceil(len(leaves) / COLUMNS)))  # rows of about equal length
+    right, y = x + WIDE + ACROSS, top
+    for i, leaf in enumerate(leaves):
+        placed[leaf.name] = _Placed(leaf, right + (i % columns) * (WIDE + BESIDE), top + i // columns * (HIGH + DOWN))
+        y = placed[leaf.name].y + HIGH + DOWN
+    first = placed[leaves[0].name].y if leaves else None
+    middles = [] if first is None else [first]
+    for child in mine:
+        if child.name in children:
+            y = _place(child, children, placed, x=right, top=y + (DOWN if y > top else 0)) + DOWN
+            middles.append(placed[child.name].y)
+    placed[stage.name] = _Placed(stage, x, sum(middles[:1] + middles[-1:]) / 2 if len(middles) > 1 else top)
+    return max(y - DOWN, placed[stage.name].y + HIGH)
+
+
+def _edge(a: _Placed, b: _Placed) -> str:
+    x0, y0, y1 = a.x + WIDE, a.y + HIGH / 2, b.y + HIGH / 2
+    gate = a.x + WIDE + ACROSS
+    if b.x > gate + 1:
+        return ""  # a later leaf of a row: the row has one line
+    return f'<path d="M{x0:.1f},{y0:.1f} C{x0 + 26:.1f},{y0:.1f} {gate - 26:.1f},{y1:.1f} {gate:.1f},{y1:.1f}"/>'
+
+
+MARKS = {"done": "✓", "failed": "✕", "running": "▶", "pending": "○"}
+
+
+def _box(run: Run, one: _Placed) -> str:
+    stage = one.stage
+    shared = [name for name, other in run.stages.items() if other.trained_as == stage.name and name != stage.name]
+    told = ", ".join(cost_parts(stage)) or stage.state
+    title = f"{stage.name}: {stage.purpose or stage.phase}, {stage.state}" + (
+        f", {told}" if told != stage.state else ""
+    )
+    title += f"; shared with {', '.join(shared)}" if shared else ""
+    name = _cut(stage.name + (f" +{len(shared)}" if shared else ""), 23)
+    return (
+        f'<a href="#stage-{html.escape(stage.name)}" class="{html.escape(stage.state)}">'
+        f"<title>{html.escape(title)}</title>"
+        f'<rect x="{one.x:.1f}" y="{one.y:.1f}" width="{WIDE}" height="{HIGH}" rx="7"/>'
+        f'<text x="{one.x + 10:.1f}" y="{one.y + 16.5:.1f}"><tspan class="mark">{MARKS.get(stage.state, "?")}</tspan> '
+        f"{html.escape(name)}</text>"
+        f'<text class="small" x="{one.x + 10:.1f}" y="{one.y + 31:.1f}">{html.escape(_cut(told, 27))}</text></a>'
+    )
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def cost_parts(stage: Stage) -> list[str]:
+    """Time, tokens and operations, as far as they are known."""
+    parts = [] if stage.seconds is None else [duration(stage.seconds)]
+    if stage.tokens:
+        parts += [f"{short(stage.tokens)} tok", f"{short(stage.flops)}FLOP"]
+    return parts
+
+
+def short(number: float) -> str:
+    """Three digits and a unit."""
+    return human(float(f"{number:.3g}")).strip()
+
+
+def total(stages: Sequence[Stage]) -> tuple[float, int, float]:
+    """(seconds, tokens, FLOPs) of the stages."""
+    return sum(s.seconds or 0.0 for s in stages), sum(s.tokens for s in stages), sum(s.flops for s in stages)

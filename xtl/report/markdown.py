@@ -1,0 +1,83 @@
+"""report/report.md: the same results as plain text, for a repository or a mail."""
+
+from collections.abc import Iterator, Sequence
+
+from xtl.report import analysis, page
+from xtl.report.significance import LEVELS
+from xtl.results import Cell
+
+LEGEND = (
+    "Rows: intermediate task. Columns: score in English, and averaged over the other languages of a target. ± is the\n"
+    "standard deviation over seeds; in brackets, the difference from no intermediate training (`none`).\n"
+)
+
+
+def render(parts: Sequence[page.Part]) -> str:
+    """The text of report.md."""
+    return "# Results\n\n" + LEGEND + "\n" + "\n".join("\n".join(_pipeline(part)) for part in parts)
+
+
+def _pipeline(part: page.Part) -> Iterator[str]:
+    run, tests = part.run, part.tests
+    yield f"## {run.name}\n"
+    yield " ".join(analysis.headline(run, tests)) + "\n"
+    yield "\n".join(f"- {what}: {value}" for what, value in page.facts(run)) + "\n"
+    if run.table.columns:
+        yield "\n".join(_table(part)) + "\n"
+        signs = ", ".join(f"{sign} adjusted p < {level}" for level, sign in LEVELS)
+        yield f"Significance: {signs}. {' '.join(page.tests_in_words(tests))}\n"
+        yield from (f"- {target}: not tested over examples ({why})" for target, why in tests.fallbacks.items())
+        yield ""
+    chosen = analysis.composite(run)
+    if chosen.chosen:
+        picks = "; ".join(f"{t} from {chosen.chosen[t]} (chosen on {basis})" for t, basis in chosen.basis.items())
+        flatters = "" if chosen.honest else " Where test scores chose, the row flatters: an upper bound."
+        yield f"Best per target: {picks}.{flatters}\n"
+    for target, lines in analysis.retrieval_settings(run).items():
+        yield f"{target}: {'; or '.join(lines)}.\n"
+    if (averages := analysis.averages(run)) is not None:
+        yield "\n".join(_averages(averages)) + "\n"
+    yield "\n".join(_problems(part)) + "\n"
+    if part.figures:
+        yield "### Figures\n\n" + "\n".join(f"- [{f.title}](figures/{f.name}.svg)" for f in part.figures) + "\n"
+
+
+def _table(part: page.Part) -> Iterator[str]:
+    run, tests, chosen = part.run, part.tests, analysis.composite(part.run)
+    yield "| intermediate | " + " | ".join(f"{c.target} {c.metric} ({c.group})" for c in run.table.columns) + " |"
+    yield "| --- |" + " ---: |" * len(run.table.columns)
+    for label, cells in run.table.cells.items():
+        yield f"| {label} | " + " | ".join(_cell(c, tests.mark(label, i)) for i, c in enumerate(cells)) + " |"
+    if chosen.chosen:
+        yield "| best per target | " + " | ".join(_cell(cell, "") for cell in chosen.cells) + " |"
+
+
+def _cell(cell: Cell | None, mark: str) -> str:
+    if cell is None:
+        return "–"
+    spread = f" ±{cell.spread:.1f}" if cell.spread is not None else ""
+    return f"{cell.mean:.1f}{spread}" + (
+        f" ({analysis.signed(cell.gain)}{mark})".replace("*", "\\*") if cell.gain is not None else ""
+    )
+
+
+def _averages(found: analysis.Averages) -> Iterator[str]:
+    yield f"### {found.benchmark.upper()} averages\n"
+    yield "| intermediate | " + " | ".join(found.groups) + " |"
+    yield "| --- |" + " ---: |" * len(found.groups)
+    for label in dict.fromkeys(label for scores in found.groups.values() for label in scores):
+        values = (scores.get(label) for scores in found.groups.values())
+        yield f"| {label} | " + " | ".join("–" if v is None else f"{v:.1f}" for v in values) + " |"
+    if found.partial:
+        yield f"\nNot in the benchmark's own set of languages: {', '.join(found.partial)}."
+
+
+def _problems(part: page.Part) -> Iterator[str]:
+    found = page.problems(part.run)
+    if not any(found[kind] for kind in ("missing", "collapsed", "dropped")):
+        yield "Every stage is done, none looks collapsed, and every row of the evaluated data was used."
+        return
+    yield "### Missing, and to doubt\n"
+    yield from (f"- {name} ({state}){': ' + why if why else ''}" for name, state, why in found["missing"])
+    yield from (f"- {name} looks collapsed: {why}" for name, why in found["collapsed"])
+    yield from (f"- {stage} {task} {x}: {rows} rows not used ({why})" for stage, task, x, why, rows in found["dropped"])
