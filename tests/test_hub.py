@@ -1,11 +1,11 @@
 """Source hub: tables in the real repositories' layouts, patience with the network. No test here opens a connection."""
 
-import datasets
 import httpx2
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
 
 from xtl.data import hub, sources
+from xtl.data.formats.tables import Absent
 from xtl.errors import XtlError
 from xtl.tasks import catalog, get_task
 from xtl.tasks.base import NLI, PANX_TAGS, UPOS
@@ -64,28 +64,40 @@ def test_integers_without_names_are_read_in_the_declared_order(serve):
     assert [NLI[e.label] for e in load("xnli", "sw", "test").examples] == ["entailment", "neutral", "contradiction"]
 
 
-def test_trap_15_2_script_only_repository_is_read_from_the_parquet_conversion(monkeypatch):
-    calls = []
+@pytest.fixture
+def listed(monkeypatch):
+    """Stand-ins for what the hub says of branches: {(repo, branch): (commit, files)}."""
+    branches = {}
 
-    def load_dataset(repo, config, *, split, revision, **files):
-        calls.append((config, revision, files))
-        if not files:
-            raise RuntimeError("Dataset scripts are no longer supported, but found cosmos_qa.py")
-        return table({"id": TEXT}, ("c1",))
+    def repository(repo, revision):
+        if (repo, revision) not in branches:
+            raise Absent(f"{repo}: not on the hub")
+        return branches[repo, revision]
 
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    assert len(hub.download("allenai/cosmos_qa", "", "validation")) == 1
-    wanted = {"data_files": {"validation": "default/validation/*.parquet"}}
-    assert calls == [(None, "main", {}), (None, "refs/convert/parquet", wanted)]
+    monkeypatch.setattr(hub, "repository", repository)
+    hub.locate.cache_clear()
+    yield branches
+    hub.locate.cache_clear()
 
 
-def test_script_without_conversion_is_one_line(monkeypatch):
-    def load_dataset(repo, config, *, split, revision, **files):
-        raise (FileNotFoundError("no files") if files else RuntimeError("Dataset scripts are no longer supported"))
+def test_trap_15_2_script_only_repository_is_read_from_the_parquet_conversion(listed):
+    parts = ("default/validation/0000.parquet", "default/train/0000.parquet", "default/train/0001.parquet")
+    listed["allenai/cosmos_qa", "main"] = ("abc", ("README.md", "cosmos_qa.py"))
+    listed["allenai/cosmos_qa", "refs/convert/parquet"] = ("def", parts)
+    found = hub.locate("allenai/cosmos_qa", "", "main")
+    assert found.sha == "def" and found.files == {"validation": [parts[0]], "train": [*parts[1:]]}
 
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+
+def test_script_without_conversion_is_one_line(listed):
+    listed["owner/name", "main"] = ("abc", ("name.py",))
     with pytest.raises(XtlError, match=r"owner/name: only a loading script, and no parquet conversion"):
         hub.download("owner/name", "", "train")
+
+
+def test_split_that_lacks_a_file_is_not_read_in_part():
+    found = hub.Located("owner/name", "", "abc", {"train": ["data/train-00000-of-00002.parquet"]})
+    with pytest.raises(XtlError, match=r"owner/name: only 1 of 2 files of split 'train' are there"):
+        hub._tables(found, found.files, "train[:10]")
 
 
 def test_trap_15_3_stripped_contexts_are_repaired(serve):
@@ -205,19 +217,30 @@ def test_saved_copy_below_the_root_is_read_without_a_server(tmp_path, monkeypatc
     columns = {"premise": TEXT, "hypothesis": TEXT, "label": NLI_LABEL}
     table(columns, ("a", "b", 2)).save_to_disk(str(tmp_path / "hub/facebook--xnli/sw/test"))
     monkeypatch.setattr(hub, "download", lambda *a, **k: pytest.fail("asked a server"))
-    monkeypatch.setattr(hub, "commit", lambda *a: pytest.fail("asked a server"))
+    monkeypatch.setattr(hub, "locate", lambda *a: pytest.fail("asked a server"))
     assert NLI[load("xnli", "sw", "test", root=tmp_path).examples[0].label] == "contradiction"
     data = {"source": "hub", "root": str(tmp_path)}
     assert sources.revision(get_task("xnli"), data, language="sw", split="test")
 
 
-def test_revision_is_the_commit(monkeypatch):
-    shas = {"facebook/xnli": "abc"}
-    monkeypatch.setattr(hub, "commit", lambda repo, revision: shas[repo])
-    data = {"source": "hub"}
-    before = sources.revision(get_task("xnli"), data, language="sw", split="test")
-    shas["facebook/xnli"] = "def"
-    assert sources.revision(get_task("xnli"), data, language="sw", split="test") != before
+def test_revision_is_the_commit_of_the_first_table_that_is_there(monkeypatch):
+    there = {"facebook/xnli": "abc", "google/xtreme": "xyz"}
+
+    def locate(repo, config, revision):
+        if repo not in there:
+            raise Absent(repo)
+        return hub.Located(repo, config, there[repo], {}) if there[repo] else None
+
+    monkeypatch.setattr(hub, "locate", locate)
+
+    def revision():
+        return hub.revision(get_task("xnli"), "sw", "test", options={})
+
+    assert revision() == "facebook/xnli@abc"
+    there["facebook/xnli"] = ""  # without this config
+    assert revision() == "google/xtreme@xyz"
+    del there["google/xtreme"]
+    assert revision() == ""
 
 
 def test_tables_declare_only_splits_of_their_task():
@@ -318,15 +341,18 @@ def test_offline_mode_is_said_at_once(waits):
     assert waits == []
 
 
-def test_offline_commit_is_that_of_the_local_cache(tmp_path, monkeypatch):
+def test_offline_repository_is_that_of_the_local_cache(tmp_path, monkeypatch):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    ref = tmp_path / "datasets--facebook--xnli" / "refs" / "main"
-    ref.parent.mkdir(parents=True)
-    ref.write_text("abc123")
-    hub.commit.cache_clear()
-    assert hub.commit("facebook/xnli", "main") == "abc123"
-    assert hub.commit("owner/unknown", "main") == ""
-    hub.commit.cache_clear()
+    folder = tmp_path / "datasets--facebook--xnli"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs/main").write_text("abc123")
+    (folder / "snapshots/abc123/sw").mkdir(parents=True)
+    (folder / "snapshots/abc123/sw/test-00000-of-00001.parquet").touch()
+    hub.repository.cache_clear()
+    assert hub.repository("facebook/xnli", "main") == ("abc123", ("sw/test-00000-of-00001.parquet",))
+    with pytest.raises(hub.Offline, match="owner/unknown: offline mode is enabled"):
+        hub.repository("owner/unknown", "main")
+    hub.repository.cache_clear()

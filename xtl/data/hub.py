@@ -4,25 +4,36 @@ With `data.root` set, a copy saved there by `datasets.save_to_disk` as ROOT/hub/
 that machines without internet read what `xtl data --pack` gathered.
 """
 
+import contextlib
+import fnmatch
 import functools
+import hashlib
+import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from xtl.data.formats.base import Rows
-from xtl.data.formats.tables import JoinedTables, Table, Tables, Wanted, load_first
-from xtl.errors import XtlError
+from xtl.data.formats.tables import Absent, JoinedTables, Table, Tables, Wanted, load_first
+from xtl.errors import Unreachable, XtlError
+from xtl.files import atomic_write
 from xtl.tasks.base import Loaded, Task
 
 CONVERTED = "refs/convert/parquet"  # where the hub keeps its own parquet copy of a repository that has only a script
 BATCH = 1000  # rows converted to Python at a time
+LISTING = ".xtl-files.json"  # beside a cached commit's files: the names of all
 ATTEMPTS = 5  # for what may pass: dropped connections, 429, 5xx, cut-off downloads
 WAIT_S = 2.0  # before the second attempt; doubles with each further one
 
 T = TypeVar("T")
+
+
+class Offline(Absent, Unreachable):
+    """Offline mode, and the local cache does not hold it."""
 
 
 def load(task: Task, language: str, split: str, *, options: Mapping[str, Any], root: str = "") -> Loaded:
@@ -47,9 +58,12 @@ def revision(task: Task, language: str, split: str, *, options: Mapping[str, Any
             if saved is not None:
                 marks.append(f"{table.name} {_state(saved)}")
                 break
-            found = commit(table.name, table.revision or "main")
-            if found:
-                marks.append(f"{table.name}@{found}")
+            try:
+                found = locate(table.name, table.config, table.revision or "main")
+            except Absent:
+                continue
+            if found is not None:
+                marks.append(f"{table.name}@{found.sha}")
                 break
     return " ".join(marks)
 
@@ -113,58 +127,193 @@ def _spelled(value: Any, names: list[str]) -> Any:
     return names[value] if isinstance(value, int) and 0 <= value < len(names) else value
 
 
-# ---------------------------------------------------------------- the network
+# ---------------------------------------------------------------- repositories
+
+
+@dataclass(frozen=True)
+class Located:
+    """A config of a repository at a commit: the parquet files of each split, or None where `datasets` must decide."""
+
+    repo: str
+    config: str
+    sha: str
+    files: Mapping[str, Sequence[str]] | None
+    features: Any = None  # as the card states them
+
+    def __str__(self) -> str:
+        return f"{self.repo} {self.config}".strip()
 
 
 def download(repo: str, config: str, split: str, *, revision: str = "") -> Any | None:
-    """A split as a `datasets.Dataset`; None if there is no such config. A repository with only a script is read from
-    the hub's own conversion to parquet (trap 15.2)."""
-    from datasets import load_dataset
+    """A split (also `a+b`, `a[:10]`) as a `datasets.Dataset`; None if there is no such config.
 
-    def whole(revision: str, **files: Any) -> Any:
-        return load_dataset(repo, config or None if not files else None, split=split, revision=revision, **files)
-
-    try:
-        return patiently(lambda: whole(revision or "main"), what=f"{repo} {config}".strip())
-    except RuntimeError as error:
-        if "scripts are no longer supported" not in str(error):
-            raise
-    except ValueError as error:
-        if "BuilderConfig" in str(error):
-            return None
-        raise XtlError(f"{repo} {config}: {_first_line(error)}") from None
-    parts = {name: f"{config or 'default'}/{name}/*.parquet" for name in _plain_splits(split)}
-    try:
-        return patiently(lambda: whole(CONVERTED, data_files=parts), what=f"{repo} at {CONVERTED}")
-    except (ValueError, FileNotFoundError) as error:
-        raise XtlError(
-            f"{repo}: only a loading script, and no parquet conversion of it: {_first_line(error)}"
-        ) from None
-
-
-def _plain_splits(split: str) -> list[str]:
-    """`train_r1+train_r2` and `train[:10]` without what is not a name."""
-    return [part.partition("[")[0] for part in split.split("+")]
+    Only the files of the splits asked for are fetched, into the hub's own cache, which offline mode reads.
+    """
+    found = locate(repo, config, revision or "main")
+    if found is None:
+        return None
+    return _as_datasets_decides(found, split) if found.files is None else _tables(found, found.files, split)
 
 
 @functools.lru_cache(maxsize=1000)
-def commit(repo: str, revision: str) -> str:
-    """The commit a repository is at, from the hub, or offline from the local cache; "" if neither knows it."""
+def locate(repo: str, config: str, revision: str) -> Located | None:
+    """Where a config is; None if the repository lacks it. Raises Absent if there is no such repository.
+
+    The card says which files a config has. A repository with only a script is read from the hub's own conversion to
+    parquet (trap 15.2).
+    """
+    sha, listed = repository(repo, revision)
+    if f"{repo.rpartition('/')[2]}.py" in listed:
+        return _converted(repo, config)
+    configs, features = _card(repo, sha, listed)
+    if not configs:
+        return Located(repo, config, sha, None)
+    chosen = config or configs.get_default_config_name() or next(iter(configs))
+    if chosen not in configs:
+        return None
+    return Located(repo, config, sha, _matching(configs[chosen], listed), features.get(chosen))
+
+
+def _converted(repo: str, config: str) -> Located:
+    try:
+        sha, listed = repository(repo, CONVERTED)
+    except Absent:
+        raise Absent(f"{repo}: only a loading script, and no parquet conversion of it ({CONVERTED})") from None
+    files: dict[str, list[str]] = {}
+    for path in listed:
+        folder, *inner = path.split("/")
+        if folder == (config or "default") and len(inner) == 2 and path.endswith(".parquet"):
+            files.setdefault(inner[0], []).append(path)
+    return Located(repo, config, sha, files)
+
+
+def _card(repo: str, sha: str, listed: Sequence[str]) -> tuple[Any, dict[str, Any]]:
+    """Configs of the card and the features it states for each; {} unless it names the files, and these are parquet."""
+    from datasets.info import DatasetInfosDict
+    from datasets.utils.metadata import MetadataConfigs
+    from huggingface_hub import DatasetCard
+
+    if "README.md" not in listed:
+        return {}, {}
+    data = DatasetCard.load(fetch(repo, "README.md", sha)).data
+    configs = MetadataConfigs.from_dataset_card_data(data)
+    named = [path for entry in configs.values() for paths in _matching(entry, listed).values() for path in paths]
+    if not named or not all(path.endswith(".parquet") for path in named):
+        return {}, {}
+    return configs, {name: info.features for name, info in DatasetInfosDict.from_dataset_card_data(data).items()}
+
+
+def _matching(entry: Mapping[str, Any], listed: Sequence[str]) -> dict[str, list[str]]:
+    """Split -> files of one config of a card."""
+    from datasets.data_files import sanitize_patterns
+
+    patterns = sanitize_patterns(entry["data_files"]) if "data_files" in entry else {}
+    found = {str(s): [f for f in listed if any(fnmatch.fnmatchcase(f, p) for p in ps)] for s, ps in patterns.items()}
+    return {split: paths for split, paths in found.items() if paths}
+
+
+def _tables(found: Located, files: Mapping[str, Sequence[str]], split: str) -> Any:
+    from datasets import load_dataset
+
+    wanted = list(dict.fromkeys(part.partition("[")[0] for part in split.split("+")))
+    if lost := [name for name in wanted if name not in files]:
+        raise XtlError(f"{found}: no split {lost[0]!r}; it has: {', '.join(files) or 'none'}")
+    for name in wanted:
+        parts = re.search(r"-of-(\d+)\.parquet$", files[name][0])
+        if parts and int(parts[1]) != len(files[name]):
+            raise XtlError(f"{found}: only {len(files[name])} of {int(parts[1])} files of split {name!r} are there")
+    local = {name: [str(fetch(found.repo, path, found.sha)) for path in files[name]] for name in wanted}
+    try:
+        return load_dataset("parquet", data_files=local, split=split, features=found.features)
+    except Exception as error:
+        raise XtlError(f"{found}: {', '.join(files[wanted[0]])}: {_cause(error)}") from None
+
+
+def _as_datasets_decides(found: Located, split: str) -> Any | None:
+    from datasets import load_dataset
+
+    try:
+        table = patiently(
+            lambda: load_dataset(found.repo, found.config or None, split=split, revision=found.sha), what=str(found)
+        )
+    except ValueError as error:
+        if "BuilderConfig" in str(error):
+            return None
+        raise XtlError(f"{found}: {_first_line(error)}") from None
+    except (FileNotFoundError, RuntimeError) as error:
+        raise XtlError(f"{found}: {_first_line(error)}") from None
+    if not all(found.sha in file["filename"] for file in table.cache_files):  # after an error it takes what it has
+        raise XtlError(f"{found}: the hub cannot be read, and the local cache holds another commit than {found.sha}")
+    return table
+
+
+@functools.lru_cache(maxsize=1000)
+def repository(repo: str, revision: str) -> tuple[str, tuple[str, ...]]:
+    """(commit, files) of a branch, from the hub, or offline from the local cache. Raises Absent if there is none."""
     from huggingface_hub import HfApi, constants
-    from huggingface_hub.file_download import repo_folder_name
 
     if not constants.HF_HUB_OFFLINE:
         info = patiently(lambda: HfApi().dataset_info(repo, revision=revision, timeout=30), what=repo)
-        return str(info.sha)
-    known = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="dataset") / "refs" / revision
-    return known.read_text().strip() if known.is_file() else ""
+        listed = tuple(sorted(file.rfilename for file in info.siblings or ()))
+        _remember(repo, revision, str(info.sha), listed)
+        return str(info.sha), listed
+    folder = _cache_folder(repo)
+    ref = folder / "refs" / revision
+    if not ref.is_file():
+        raise Offline(f"{repo}: offline mode is enabled (HF_HUB_OFFLINE), and the local cache does not hold it")
+    sha = ref.read_text().strip()
+    snapshot = folder / "snapshots" / sha
+    if (snapshot / LISTING).is_file():
+        return sha, tuple(json.loads((snapshot / LISTING).read_text()))
+    return sha, tuple(sorted(str(p.relative_to(snapshot)) for p in snapshot.rglob("*") if p.is_file()))
+
+
+def _remember(repo: str, revision: str, sha: str, listed: Sequence[str]) -> None:
+    """For offline mode: the commit of the branch, and all its files, so that none is taken for absent there."""
+    folder = _cache_folder(repo)
+    with contextlib.suppress(PermissionError):  # a shared cache may be closed to writing
+        atomic_write(folder / "snapshots" / sha / LISTING, json.dumps(listed))
+        atomic_write(folder / "refs" / revision, sha)
+
+
+def _cache_folder(repo: str) -> Path:
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="dataset")
+
+
+def fetch(repo: str, file: str, revision: str, *, kind: str = "dataset") -> Path:
+    """One file of a repository in the local cache, downloaded if need be, its content checked against its address."""
+    from huggingface_hub import hf_hub_download
+
+    def whole() -> Path:
+        path = Path(hf_hub_download(repo, file, revision=revision, repo_type=kind))
+        blob, stat = path.resolve(), path.stat()  # large files are kept under their SHA-256
+        if re.fullmatch(r"[0-9a-f]{64}", blob.name) and _sha256(blob, stat.st_size, stat.st_mtime_ns) != blob.name:
+            blob.unlink()
+            path.unlink(missing_ok=True)  # the link to it
+            raise OSError(f"Consistency check failed: the content of {file} has another checksum than the hub states")
+        return path
+
+    return patiently(whole, what=f"{repo} {file}")
+
+
+@functools.lru_cache(maxsize=1000)
+def _sha256(path: Path, size: int, mtime_ns: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# ---------------------------------------------------------------- the network
 
 
 def patiently(action: Callable[[], T], *, what: str) -> T:
     """The result of a network action, tried again where that can help; otherwise an XtlError of one line.
 
     Tried again: dropped connections and time-outs, 429 (after the time the server asks for), 5xx, and downloads that
-    ended early or do not match their checksum. Not tried again: 401, 403, 404, and offline mode.
+    ended early or do not match their checksum. Not tried again: 401, 403, 404, and offline mode. Raises Absent for
+    what is not there, Offline for what offline mode lacks, Unreachable for a server that does not answer.
     """
     import datasets.exceptions as ds
     from huggingface_hub import errors as hf
@@ -173,17 +322,23 @@ def patiently(action: Callable[[], T], *, what: str) -> T:
         wait = WAIT_S * 2 ** (attempt - 1)
         try:
             return action()
-        except (ds.DatasetNotFoundError, hf.RepositoryNotFoundError, hf.RevisionNotFoundError) as error:
-            raise XtlError(f"{what}: not on the hub, or not open to you ({_first_line(error)})") from None
+        except hf.GatedRepoError:
+            raise XtlError(f"{what}: accept the terms on its page of the hub, and set HF_TOKEN to your token") from None
+        except (ds.DatasetNotFoundError, hf.RepositoryNotFoundError, hf.RevisionNotFoundError):
+            raise Absent(f"{what}: not on the hub, or not open to you (HF_TOKEN)") from None
+        except hf.RemoteEntryNotFoundError:
+            raise Absent(f"{what}: not in the repository") from None
         except Exception as error:
             cause = _network_cause(error)
             if cause is None:
                 raise
+            if _is_offline(cause):
+                raise Offline(f"{what}: the hub cannot be read: {_first_line(cause)}") from None
             status = getattr(getattr(cause, "response", None), "status_code", None)
-            final = _is_offline(cause) or (status is not None and status < 500 and status != 429)
+            final = status is not None and status < 500 and status != 429
             if final or attempt == ATTEMPTS:
                 tries = "" if final else f" ({attempt} attempts)"
-                raise XtlError(f"{what}: the hub cannot be read{tries}: {_first_line(cause)}") from None
+                raise Unreachable(f"{what}: the hub cannot be read{tries}: {_first_line(cause)}") from None
             wait = max(wait, _asked_to_wait(cause))
         time.sleep(min(wait, 120.0))
     raise AssertionError
@@ -223,10 +378,14 @@ def _first_line(error: BaseException) -> str:
     return (str(error) or type(error).__name__).strip().splitlines()[0]
 
 
+def _cause(error: BaseException) -> str:
+    """What went wrong first is the innermost cause; `datasets` wraps it."""
+    cause = error.__cause__ or error
+    return f"{type(cause).__name__}: {(str(cause) or '?').strip().splitlines()[0]}"
+
+
 def _state(folder: Path) -> str:
     """The fingerprint `datasets` wrote beside a saved copy."""
-    import json
-
     state = folder / "state.json"
     return (
         str(json.loads(state.read_text()).get("_fingerprint", "")) if state.is_file() else str(os.path.getmtime(folder))

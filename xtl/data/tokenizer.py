@@ -184,23 +184,16 @@ def _find(name: str) -> Path:
         )
     if path.is_absolute() or name.startswith(".") or name.count("/") != 1:
         raise XtlError(f"data.tokenizer {name!r} is neither a folder, nor a hub id (owner/name), nor 'world'")
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
+    from xtl.data.formats.tables import Absent
+    from xtl.data.hub import fetch
 
+    reasons = []
     for file in MODEL_FILES:
         try:
-            return Path(hf_hub_download(name, file))
-        except EntryNotFoundError:
-            continue
-        except Exception as error:
-            raise XtlError(
-                f"data.tokenizer {name!r}: no such folder, and the hub says: {_first_line(error)}"
-            ) from error
-    raise XtlError(f"hub repository {name} holds neither {' nor '.join(MODEL_FILES)}")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).strip().splitlines()[0]
+            return fetch(name, file, "main", kind="model")
+        except Absent as error:
+            reasons.append(str(error))
+    raise XtlError(f"data.tokenizer {name!r}: no such folder, and on the hub: {'; '.join(dict.fromkeys(reasons))}")
 
 
 def _from_sentencepiece(content: bytes) -> tokenizers.Tokenizer:

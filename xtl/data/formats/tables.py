@@ -27,6 +27,10 @@ class Wanted:
 ReadRows = Callable[[Rows, Wanted], Loaded]
 
 
+class Absent(XtlError):
+    """A table that is not there, and why; the next one that could serve is tried."""
+
+
 def by_example(make: MakeExample, *, only: Callable[[Mapping[str, Any], Wanted], bool] | None = None) -> ReadRows:
     """One example a row; `only` picks one language out of a mixed table."""
 
@@ -142,7 +146,8 @@ def load_first(
     options: Mapping[str, Any] | None,
     fetch: Callable[[Table, Wanted], tuple[Rows, str] | None],
 ) -> Loaded:
-    """Examples from the first table that `fetch` finds rows for; it returns None for a table that does not exist.
+    """Examples from the first table that `fetch` finds rows for; for one that is not there it returns None, or raises
+    Absent if there is more to say.
 
     Raises XtlError if no table is there, or the split turns out empty.
     """
@@ -151,7 +156,11 @@ def load_first(
         return joined((n, load_first(t, language, split, (options or {}).get(n), fetch)) for n, t in each)
     tried = []
     for table, wanted in source.candidates(language, split, options):
-        got = fetch(table, wanted)
+        try:
+            got = fetch(table, wanted)
+        except Absent as error:
+            tried.append(str(error))
+            continue
         if got is None:
             tried.append(f"{table.name} {table.config}".strip())
             continue
