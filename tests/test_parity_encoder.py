@@ -72,7 +72,7 @@ def encode(loaded, ids_rt, segments_rt, positions_rt):
 
 def mlm_logits(loaded, hidden_rtd):
     head = loaded.lm_head
-    x = gelu(hidden_rtd @ head["dense"]["kernel"] + head["dense"]["bias"])
+    x = gelu(hidden_rtd @ head["dense"]["kernel"] + head["dense"]["bias"], "float32")
     x = (x - x.mean(-1, keepdims=True)) / jnp.sqrt(x.var(-1, keepdims=True) + loaded.config.eps)
     x = x * head["norm"]["scale"] + head["norm"]["bias"]
     return x @ loaded.params["embed"]["token"].get_value().T + head["bias"]

@@ -22,14 +22,23 @@ _COMMON = {
         "1000000",
         "no products with pieces of weights around a ring: at rows of 128 they take four times as long as whole ones",
     ),
-}
-_ASYNC = {
-    "xla_enable_async_all_gather": Flag("true", "off by default on this generation"),
-    "xla_enable_async_collective_permute": Flag("true", "off by default on this generation"),
+    "xla_jf_crs_combiner_threshold_in_bytes": Flag(
+        "16000000",
+        "gradients are reduced in parts as they come; by default all at once, in the end, in nobody's shadow",
+    ),
+    "xla_enable_async_all_reduce": Flag("true", "those reductions run beside the backward pass"),
+    "xla_tpu_enable_data_parallel_all_reduce_opt": Flag("true", "moves them away from where they are used"),
+    "xla_tpu_data_parallel_opt_different_sized_ops": Flag("true", "the same, for weights of different sizes"),
+    "xla_enable_async_all_gather": Flag("true", "weights of fsdp are gathered beside compute"),
+    "xla_tpu_enable_async_collective_fusion": Flag("true", "collectives advance inside matrix products"),
+    "xla_tpu_enable_async_collective_fusion_fuse_all_gather": Flag("true", "the same for fsdp; off on v6e by default"),
+    "xla_tpu_enable_async_collective_fusion_fuse_all_reduce": Flag("true", "the same for gradients"),
+    "xla_tpu_enable_async_collective_fusion_multiple_steps": Flag("true", "over several products"),
+    "xla_tpu_overlap_compute_collective_tc": Flag("true", "compute and collectives share a core"),
 }
 
 FLAGS: dict[str, dict[str, Flag]] = {
-    "v4": {**_COMMON, **_ASYNC},
+    "v4": {**_COMMON, "xla_enable_async_collective_permute": Flag("true", "off by default on this generation")},
     "v5e": _COMMON,
     "v5p": _COMMON,
     "v6e": _COMMON,

@@ -121,6 +121,17 @@ class Topology:
             links += 2 if side >= self.chip.ring else 1
         return max(links, 1) * self.chip.link
 
+    def bisection(self, group: int) -> float:
+        """Bytes/s in one direction between two halves of a group, cut across its longest axis."""
+        sides, covered = [], 1
+        for side in sorted(self.sides, reverse=True):
+            if covered < group and side > 1:
+                sides.append(side)
+                covered *= side
+        if not sides:
+            return self.chip.link
+        return math.prod(sides[1:]) * (2 if sides[0] >= self.chip.ring else 1) * self.chip.link
+
 
 def topology(name: str) -> Topology:
     """The Topology of `v5e:4x4`, or of `2*v5e:4x4` (two slices)."""

@@ -72,7 +72,9 @@ def predict(module: Module, topology: Topology, *, devices: int) -> Prediction:
 def transfer_seconds(one: Collective, topology: Topology) -> float:
     """How long a collective keeps its network busy; every device moves the same amount."""
     n = one.group
-    share = {"all-reduce": 2 * (n - 1) / n, "all-to-all": (n - 1) / n / 4, "collective-permute": 1.0}
+    if one.kind == "all-to-all" and not one.crosses:  # half of the group sends half of what it holds to the other half
+        return n * one.size / 4 / topology.bisection(n)
+    share = {"all-reduce": 2 * (n - 1) / n, "collective-permute": 1.0}
     moved = one.size * share.get(one.kind, (n - 1) / n)
     if one.crosses:
         return moved / topology.chip.network

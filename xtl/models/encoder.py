@@ -128,9 +128,10 @@ class Embed(nnx.Module):
 
     def __call__(self, ids_rt: jax.Array, positions_rt: jax.Array, key: jax.Array | None) -> jax.Array:
         # Ids and positions outside the tables become NaN: a wrong vocabulary must not train silently.
-        x_rtd = self.token.get_value().at[ids_rt].get(mode="fill", fill_value=jnp.nan)
+        # Only what was looked up is cast to the compute dtype (the whole table would take longer), before it travels.
+        x_rtd = self.token.get_value().at[ids_rt].get(mode="fill", fill_value=jnp.nan).astype(self.config.dtype)
         x_rtd = constrain(constrain(x_rtd, "lookup_rows", None, "embed"), "rows")
-        x_rtd += self.position.get_value().at[positions_rt].get(mode="fill", fill_value=jnp.nan)
+        x_rtd = x_rtd + self.position.get_value().at[positions_rt].get(mode="fill", fill_value=jnp.nan)
         x_rtd += self.token_type[...]
         x_rtd = self.norm(x_rtd) if self.config.norm == "post" else x_rtd.astype(self.config.dtype)
         return dropout(x_rtd, self.config.dropout, key)
@@ -172,7 +173,7 @@ class Mlp(nnx.Module):
     def __call__(self, x_rtd: jax.Array) -> jax.Array:
         """The output product without its bias: [R, T, D]."""
         h_rtf = constrain(checkpoint_name(self.wi.product(x_rtd), "mlp"), "rows", None, "mlp")
-        return self.wo.product(gelu(self.wi.add_bias(h_rtf)).astype(self.dtype))
+        return self.wo.product(gelu(self.wi.add_bias(h_rtf), self.dtype))
 
 
 class Layer(nnx.Module):

@@ -110,7 +110,7 @@ class Head(nnx.Module):
     ) -> jax.Array:
         assert embedding is not None
         x_rmd = jnp.take_along_axis(hidden_rtd, batch["masked_rm"][:, :, None], axis=1)
-        x_rmd = self.norm(gelu(self.dense.add_bias(self.dense.product(x_rmd))))
+        x_rmd = self.norm(gelu(self.dense.add_bias(self.dense.product(x_rmd)), "float32"))
         table_vd = embedding.astype(x_rmd.dtype)
         logits_rmv = jnp.einsum("rmd,vd->rmv", x_rmd, table_vd, preferred_element_type=jnp.float32)
         return constrain(logits_rmv, "rows", None, "vocab") + self.bias[...]
