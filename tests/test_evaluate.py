@@ -117,9 +117,19 @@ def test_every_family_s_predictions_make_a_file(task, config, tokenizer, tmp_pat
 
 
 def test_a_language_without_labels_has_no_average():
-    result = Evaluated(get_task("xnli"), "test", {"de": {"n": 0}}, {"de": []}, {})
-    with pytest.raises(XtlError, match="xnli de test: no labelled example"):
-        _ = result.average
+    result = Evaluated(get_task("xnli"), "test", {"de": {"n": 0}, "en": {"accuracy": 50.0, "n": 2}}, {}, {})
+    assert result.average is None and result.as_json()["unlabelled"] == ["de"]
+
+
+def test_a_limit_on_retrieval_is_refused_because_it_would_shrink_the_pool(config, tokenizer):
+    with pytest.raises(XtlError, match="whole pool"):
+        predicted("tatoeba", config, tokenizer, split="test", limit=10)
+
+
+def test_bitext_mining_takes_its_threshold_from_development_data(config, tokenizer):
+    mined = {split: predicted("bucc2018", config, tokenizer, split=split) for split in ("dev", "test")}
+    thresholds = [result.scores["qna"]["threshold"] for result in mined.values()]
+    assert thresholds[0] == thresholds[1] > 0
 
 
 def test_rows_that_are_no_examples_are_reported():

@@ -45,11 +45,15 @@ class Evaluated:
     dropped: dict[str, dict[str, int]]  # language -> reason -> rows of the input that are no examples
 
     @property
-    def average(self) -> float:
-        """Unweighted mean of the task's metric over the languages; XtlError if a language has no labels."""
-        for language, scores in self.scores.items():
-            if self.task.metric not in scores:
-                raise XtlError(f"{self.task.name} {language} {self.split}: no labelled example, so no score")
+    def unlabelled(self) -> list[str]:
+        """Languages whose labels are hidden: predicted, not scored."""
+        return [language for language, scores in self.scores.items() if self.task.metric not in scores]
+
+    @property
+    def average(self) -> float | None:
+        """Unweighted mean of the task's metric over the languages; None when a language has no labels."""
+        if self.unlabelled:
+            return None
         return sum(scores[self.task.metric] for scores in self.scores.values()) / len(self.scores)
 
     def as_json(self) -> dict[str, Any]:
@@ -61,7 +65,8 @@ class Evaluated:
             "languages": self.scores,
             "average": self.average,
         }
-        return result | ({"dropped": self.dropped} if self.dropped else {})
+        found = {"unlabelled": self.unlabelled, "dropped": self.dropped}
+        return result | {key: value for key, value in found.items() if value}
 
 
 # ---------------------------------------------------------------- one task
@@ -93,6 +98,25 @@ def evaluate(
     a batch (0: chosen from the lengths). XtlError when the data lacks a language or no head fits.
     """
     options = dict(options or {})
+    if limit and task.family == "retrieve":
+        raise XtlError(f"evaluate.{task.name}.limit: retrieval is scored against the whole pool; set it to 0")
+    thresholds = {}
+    if split == "test" and {**task.options, **options}.get("mining"):  # the threshold comes from dev, as in BUCC
+        mined = evaluate(
+            params,
+            config=config,
+            task=task,
+            languages=languages,
+            split="dev",
+            data=data,
+            tokenizer=tokenizer,
+            mesh=mesh,
+            max_length=max_length,
+            options=options,
+            eval_rows=eval_rows,
+            ahead=ahead,
+        )
+        thresholds = {language: scores["threshold"] for language, scores in mined.scores.items()}
     max_length = max_length or min(task.max_length, config.max_positions - 2)
     parts = {
         language: encoded_part(
@@ -117,6 +141,8 @@ def evaluate(
         outputs = batches.gather(list(_outputs(step, chosen, batches, mesh=mesh, ahead=ahead)))
         predictions = family(task).decode(task, examples, encoded, outputs, **options)
         known = {"gold": loaded.gold, **_anchor_free(task, language, split, data)}
+        if language in thresholds:
+            known["threshold"] = thresholds[language]
         scores = family(task).score(task, language, examples, predictions, **known, **options)
         result.predictions[language] = predictions
         result.scores[language] = {k: int(v) if isinstance(v, int) else float(v) for k, v in scores.items()}
@@ -256,7 +282,7 @@ def evaluate_stage(
     tokenizer: Tokenizer,
     head_options: Mapping[str, Mapping[str, Any]] | None = None,
     on_event: OnEvent = lambda event: None,
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Every task of `stage.evaluate`: writes eval/<task>.json and, for test sets, predictions/<task>/; skips what is
     written already (a file is whole or absent). Returns the average of each task.
     """
@@ -299,21 +325,9 @@ def write_predictions(result: Evaluated, folder: files.Pathish, *, data: Mapping
         return  # a loss, not predictions
     for language, predictions in result.predictions.items():
         examples = _limited(sources.load(result.task, language, result.split, data), limit).examples
-        plain = _plain(result.task, predictions, threshold=result.scores[language].get("threshold", 0.0))
+        threshold = result.scores[language].get("threshold", 0.0)
+        plain = family(result.task).written(predictions, threshold=threshold)
         submission.write_predictions(files.join(folder, "predictions"), result.task, language, examples, plain)
-
-
-def _plain(task: Task, predictions: Sequence[Any], *, threshold: float) -> list[Any]:
-    """A family's predictions as what the files hold: words, indices, texts, ids."""
-    if task.family == "span":
-        return [p.text for p in predictions]
-    if task.family == "dual":
-        return [p.candidates for p in predictions]
-    if task.family == "retrieve" and predictions and hasattr(predictions[0], "margin"):
-        return [(p.source, p.target) for p in predictions if p.margin >= threshold]
-    if task.family == "retrieve":
-        return [p.answer for p in predictions]
-    return list(predictions)
 
 
 def evaluation_length(task: Task, stage: Any) -> int:

@@ -231,6 +231,9 @@ def _check(stage: Mapping[str, Any], *, where: str) -> None:
             raise XtlError(f"{at}.max_length {entry['max_length']} does not fit train.row_length {train['row_length']}")
         if entry["limit"] < 0 or entry["weight"] < 0:
             raise XtlError(f"{at}: limit and weight cannot be negative")
+    for task, entry in stage["evaluate"].items():
+        if entry["limit"] and get_task(task).family == "retrieve":
+            raise XtlError(f"{where}.evaluate.{task}.limit: retrieval is scored against the whole pool; set it to 0")
     _check_shares(stage, where=where)
 
 

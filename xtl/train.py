@@ -140,6 +140,8 @@ def train(
                 if select and (done % select.every == 0 or done == steps):
                     began = time.perf_counter()
                     judged = _judge(run, whole["params"])
+                    if judged.average is None:
+                        raise XtlError(f"select.task {judged.task.name}: dev of {judged.unlabelled[0]} has no labels")
                     selection, improved = selection.seen(done, judged.average)
                     if judged.task.family in LABELLED:
                         majority = majority_share([p for each in judged.predictions.values() for p in each])
@@ -291,7 +293,7 @@ def _judge(run: _Run, params: Tree) -> Evaluated:
     )
 
 
-def _evaluate(run: _Run, params: Tree, *, head_options: Mapping[str, Any]) -> dict[str, float]:
+def _evaluate(run: _Run, params: Tree, *, head_options: Mapping[str, Any]) -> dict[str, float | None]:
     """The stage's evaluations; the averages by task."""
     return evaluate_stage(
         params,
