@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from xtl import files
@@ -30,7 +31,8 @@ def draw(run: Run, atlas: Atlas, folder: files.Pathish, *, prefix: str = "") -> 
     """Draw every figure that the results allow into FOLDER; heat maps are for paper only, the page has tables."""
     looks = style.series(run.labels, BASELINE)
     made = []
-    for figure, artist in [*_distances(run, atlas, looks), *_curves(run, looks), *_sweeps(run), *_heatmaps(run, atlas)]:
+    sorts = _distances(run, atlas, looks), _curves(run, looks), _sweeps(run, looks), _heatmaps(run, atlas)
+    for figure, artist in chain(*sorts):
         name = prefix + figure.name
         drawn = artist()
         style.write(drawn, folder, name)
@@ -154,6 +156,8 @@ def _curves(run: Run, looks: Mapping[str, Any]) -> Drawn:
             lines = {stage: line for stage, line in lines.items() if len(line) > 1}
             if lines:
                 caption = f"{what.capitalize()} of {len(lines)} {'stage' if len(lines) == 1 else 'stages'}."
+                if any(run.stages[stage].dev_score is not None for stage in lines):
+                    caption += " Dots: the checkpoints chosen."
                 figure = Figure(f"{name}-{key}", "curve", f"{purpose} ({phase})", caption)
                 chosen = [run.stages[stage] for stage in lines]
                 yield figure, lambda s=chosen, k=key, w=what, p=purpose: _draw_curves(s, k, w, p, looks)
@@ -164,6 +168,7 @@ def _line(stage: Stage, key: str) -> list[tuple[int, float]]:
 
 
 def _draw_curves(stages: Sequence[Stage], key: str, what: str, purpose: str, looks: Mapping[str, Any]) -> Any:
+    thin = {"linewidth": 0.9, "alpha": 0.85} if len(stages) > 6 else {}
     with style.canvas(*PANEL) as (figure, axes):
         named = set()
         for stage in stages:
@@ -171,10 +176,10 @@ def _draw_curves(stages: Sequence[Stage], key: str, what: str, purpose: str, loo
             x, y = zip(*_line(stage, key), strict=True)
             shown = stage.intermediate if len(stages) > 1 and stage.intermediate not in named else None
             named.add(stage.intermediate)
-            axes.plot(x, y, label=shown, **look)
+            axes.plot(x, y, label=shown, **look, **thin)
             best = (stage.result.get("selection") or {}).get("best_step")
             if best and best in x:
-                axes.plot([best], [y[x.index(best)]], "o", color=look["color"], markersize=4)
+                axes.plot([best], [y[x.index(best)]], "o", color=look["color"], markersize=3)
         axes.set_xlabel("step")
         axes.set_ylabel(what)
         axes.set_title(purpose)
@@ -186,25 +191,34 @@ def _draw_curves(stages: Sequence[Stage], key: str, what: str, purpose: str, loo
 # ---------------------------------------------------------------- retrieval layers
 
 
-def _sweeps(run: Run) -> Drawn:
-    """eval/<task>.json may hold "sweep": {language: {"mean": [score by layer], "mean, centred": [...], "cls": ...}}."""
+def _sweeps(run: Run, looks: Mapping[str, Any]) -> Drawn:
+    """One panel for each target and way of pooling, one line a condition (mean over languages and seeds).
+
+    From "sweep" in eval/<task>.json: {language: {"mean": [score by layer], "mean, centred": [...], "cls": [...], ...}}.
+    """
+    panels: dict[tuple[str, str], dict[str, list[Sequence[float]]]] = {}
     for stage in run.units:
         for task, report in stage.evaluations.items():
-            if sweep := report.get("sweep"):
-                caption = f"Mean over {len(sweep)} languages, layer 0 = embedding output."
-                figure = Figure(f"sweep-{stage.name}-{task}", "sweep", f"{task} by layer ({stage.name})", caption)
-                yield figure, lambda s=sweep, t=task, n=stage.name: _draw_sweep(s, t, n)
+            for by_setting in report.get("sweep", {}).values():
+                for setting, scores in by_setting.items():
+                    panels.setdefault((task, setting), {}).setdefault(stage.intermediate, []).append(scores)
+    for (task, setting), found in panels.items():
+        lines = {x: [statistics.fmean(layer) for layer in zip(*scores, strict=True)] for x, scores in found.items()}
+        caption = "Mean over languages and seeds; layer 0 is the embedding output."
+        name = f"sweep-{task}-{setting}".replace(", ", "-")
+        figure = Figure(name, "sweep", f"{task} by layer, {setting}", caption)
+        yield figure, lambda x=lines, t=f"{task}, {setting}": _draw_sweep(x, t, looks)
 
 
-def _draw_sweep(sweep: Mapping[str, Mapping[str, Sequence[float]]], task: str, stage: str) -> Any:
+def _draw_sweep(lines: Mapping[str, Sequence[float]], title: str, looks: Mapping[str, Any]) -> Any:
     with style.canvas(*PANEL) as (figure, axes):
-        for i, setting in enumerate(next(iter(sweep.values()))):
-            by_layer = [statistics.fmean(layer) for layer in zip(*(s[setting] for s in sweep.values()), strict=True)]
-            axes.plot(range(len(by_layer)), by_layer, color=style.SERIES[i], marker="o", markersize=2.5, label=setting)
+        for label, scores in lines.items():
+            axes.plot(range(len(scores)), scores, marker="o", markersize=2, label=label, **looks[label])
         axes.set_xlabel("layer")
         axes.set_ylabel("score")
-        axes.set_title(f"{task} ({stage})")
-        axes.legend()
+        axes.set_title(title)
+        if len(lines) > 1:
+            axes.legend(ncols=1 + (len(lines) > 6), handlelength=1.6, labelspacing=0.25)
         return figure
 
 

@@ -22,6 +22,7 @@ class Stage:
     phase: str
     intermediate: str
     seed: int
+    start: str
     parents: tuple[str, ...]
     tasks: tuple[str, ...]
     evaluated: tuple[str, ...]
@@ -148,6 +149,7 @@ def _stage(workdir: Workdir, entry: Mapping[str, Any]) -> Stage:
         phase=entry["phase"],
         intermediate=entry["intermediate"],
         seed=entry["seed"],
+        start=entry["start"],
         parents=tuple(entry["parents"]),
         tasks=tuple(entry["tasks"]),
         evaluated=tuple(entry["evaluate"]),

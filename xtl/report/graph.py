@@ -2,6 +2,7 @@
 
 import html
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,56 +12,79 @@ from xtl.report.gather import Run, Stage
 WIDE, HIGH = 166, 40  # one box
 ACROSS, DOWN, BESIDE = 44, 8, 8  # gaps: between generations, rows, and leaves of one row
 COLUMNS = 4  # most leaves a row
+LOWEST = 240  # below the top of what follows: in a tall graph the first box must be in sight
+
+
+@dataclass(frozen=True)
+class _Node:
+    """A stage, or (stage None) the encoder that several stages start from."""
+
+    name: str
+    stage: Stage | None
 
 
 @dataclass
 class _Placed:
-    stage: Stage
+    node: _Node
     x: float
     y: float
 
 
+Children = dict[str, list[_Node]]
+
+
 def draw(run: Run) -> str:
     """An <svg> element; boxes link to the sections of their stages and carry state, time and tokens."""
-    units = {stage.name: stage for stage in run.units}
-    parent = {name: next((run.stages[p].trained_as for p in s.parents), "") for name, s in units.items()}
-    children: dict[str, list[Stage]] = {}
-    for name, stage in units.items():
-        children.setdefault(parent[name] if parent[name] in units else "", []).append(stage)
+    children = _children(run)
     placed: dict[str, _Placed] = {}
     bottom = 2.0
-    for root in children.get("", []):
+    for root in children.pop("", []):
         bottom = _place(root, children, placed, x=2.0, top=bottom) + 2 * DOWN
     if not placed:
         return ""
     width = max(p.x for p in placed.values()) + WIDE + 2
-    lines = [_edge(placed[parent[name]], one) for name, one in placed.items() if parent[name] in placed]
+    lines = [_edge(placed[name], placed[child.name]) for name, nodes in children.items() for child in nodes]
     boxes = [_box(run, one) for one in placed.values()]
     return (
-        f'<svg class="graph" role="group" aria-label="Graph of {len(units)} stages" width="{width:.0f}" '
+        f'<svg class="graph" role="group" aria-label="Graph of {len(run.units)} stages" width="{width:.0f}" '
         f'height="{bottom:.0f}" viewBox="0 0 {width:.0f} {bottom:.0f}">' + "".join([*lines, *boxes]) + "</svg>"
     )
 
 
-def _place(
-    stage: Stage, children: dict[str, list[Stage]], placed: dict[str, _Placed], *, x: float, top: float
-) -> float:
-    """Put a stage and all that follows below `top`; returns where they end."""
-    mine = children.get(stage.name, [])
+def _children(run: Run) -> Children:
+    """What starts from each node, "" standing for nothing."""
+    children: Children = {}
+    starts = Counter(stage.start for stage in run.units if not stage.parents)
+    for stage in run.units:
+        node = _Node(stage.name, stage)
+        if stage.parents:
+            children.setdefault(run.stages[stage.parents[0]].trained_as, []).append(node)
+        elif starts[stage.start] > 1:
+            if stage.start not in children:
+                children.setdefault("", []).append(_Node(stage.start, None))
+            children.setdefault(stage.start, []).append(node)
+        else:
+            children.setdefault("", []).append(node)
+    return children
+
+
+def _place(node: _Node, children: Children, placed: dict[str, _Placed], *, x: float, top: float) -> float:
+    """Put a node and all that follows below `top`; returns where they end."""
+    mine = children.get(node.name, [])
     leaves = [child for child in mine if child.name not in children]
     columns = math.ceil(len(leaves) / max(1, math.ceil(len(leaves) / COLUMNS)))  # rows of about equal length
     right, y = x + WIDE + ACROSS, top
     for i, leaf in enumerate(leaves):
         placed[leaf.name] = _Placed(leaf, right + (i % columns) * (WIDE + BESIDE), top + i // columns * (HIGH + DOWN))
         y = placed[leaf.name].y + HIGH + DOWN
-    first = placed[leaves[0].name].y if leaves else None
-    middles = [] if first is None else [first]
+    middles = [placed[leaves[0].name].y, placed[leaves[-1].name].y] if leaves else []
     for child in mine:
         if child.name in children:
             y = _place(child, children, placed, x=right, top=y + (DOWN if y > top else 0)) + DOWN
             middles.append(placed[child.name].y)
-    placed[stage.name] = _Placed(stage, x, sum(middles[:1] + middles[-1:]) / 2 if len(middles) > 1 else top)
-    return max(y - DOWN, placed[stage.name].y + HIGH)
+    middle = (middles[0] + middles[-1]) / 2 if middles else top
+    placed[node.name] = _Placed(node, x, min(middle, top + LOWEST))
+    return max(y - DOWN, placed[node.name].y + HIGH)
 
 
 def _edge(a: _Placed, b: _Placed) -> str:
@@ -75,7 +99,9 @@ MARKS = {"done": "✓", "failed": "✕", "running": "▶", "pending": "○"}
 
 
 def _box(run: Run, one: _Placed) -> str:
-    stage = one.stage
+    stage = one.node.stage
+    if stage is None:
+        return _frame(one, _cut(one.node.name, 23), "where all begins")
     shared = [name for name, other in run.stages.items() if other.trained_as == stage.name and name != stage.name]
     told = ", ".join(cost_parts(stage)) or stage.state
     title = f"{stage.name}: {stage.purpose or stage.phase}, {stage.state}" + (
@@ -83,13 +109,18 @@ def _box(run: Run, one: _Placed) -> str:
     )
     title += f"; shared with {', '.join(shared)}" if shared else ""
     name = _cut(stage.name + (f" +{len(shared)}" if shared else ""), 23)
+    mark = f'<tspan class="mark">{MARKS.get(stage.state, "?")}</tspan> '
     return (
         f'<a href="#stage-{html.escape(stage.name)}" class="{html.escape(stage.state)}">'
-        f"<title>{html.escape(title)}</title>"
+        f"<title>{html.escape(title)}</title>{_frame(one, name, _cut(told, 27), mark)}</a>"
+    )
+
+
+def _frame(one: _Placed, name: str, told: str, mark: str = "") -> str:
+    return (
         f'<rect x="{one.x:.1f}" y="{one.y:.1f}" width="{WIDE}" height="{HIGH}" rx="7"/>'
-        f'<text x="{one.x + 10:.1f}" y="{one.y + 16.5:.1f}"><tspan class="mark">{MARKS.get(stage.state, "?")}</tspan> '
-        f"{html.escape(name)}</text>"
-        f'<text class="small" x="{one.x + 10:.1f}" y="{one.y + 31:.1f}">{html.escape(_cut(told, 27))}</text></a>'
+        f'<text x="{one.x + 10:.1f}" y="{one.y + 16.5:.1f}">{mark}{html.escape(name)}</text>'
+        f'<text class="small" x="{one.x + 10:.1f}" y="{one.y + 31:.1f}">{html.escape(told)}</text>'
     )
 
 

@@ -80,4 +80,4 @@ def _problems(part: page.Part) -> Iterator[str]:
     yield "### Missing, and to doubt\n"
     yield from (f"- {name} ({state}){': ' + why if why else ''}" for name, state, why in found["missing"])
     yield from (f"- {name} looks collapsed: {why}" for name, why in found["collapsed"])
-    yield from (f"- {stage} {task} {x}: {rows} rows not used ({why})" for stage, task, x, why, rows in found["dropped"])
+    yield from (f"- {task} {x}: {rows} rows not used ({why})" for task, x, why, rows, _ in found["dropped"])

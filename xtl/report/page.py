@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -321,7 +322,8 @@ def problems(run: Run) -> dict[str, list[Any]]:
         if stage.state != "done"
     ]
     collapsed = [(stage.name, str(stage.result["collapse"])) for stage in run.units if stage.result.get("collapse")]
-    dropped = [(s.name, *map(str, row)) for s in run.units for row in s.dropped()]
+    counted = Counter((*row[:3], str(row[3])) for stage in run.units for row in stage.dropped())
+    dropped = [(*row, str(stages)) for row, stages in counted.items()]
     again = [(s.name, str(s.status["attempt"])) for s in run.units if s.status.get("attempt", 1) > 1]
     return {"missing": lost, "collapsed": collapsed, "dropped": dropped, "attempts": again}
 
@@ -333,20 +335,19 @@ def _behind(run: Run, stage: Stage) -> str:
 
 def _stage(run: Run, stage: Stage) -> dict[str, Any]:
     origin = run.stages[stage.trained_as]
+    alike = (stage.phase, stage.intermediate, stage.tasks, stage.evaluated)
     siblings = [
         other.name
         for other in run.stages.values()
-        if other.name != stage.name
-        and (other.phase, other.intermediate, other.tasks, other.evaluated, other.parents != ())
-        == (stage.phase, stage.intermediate, stage.tasks, stage.evaluated, stage.parents != ())
+        if other.seed != stage.seed and (other.phase, other.intermediate, other.tasks, other.evaluated) == alike
     ]
     train = origin.config.get("train", {})
-    rows = [
+    rows: list[tuple[str, str | list[str]]] = [  # a list: names of stages, to be links
         ("state", stage.state),
-        ("same as", origin.name if origin is not stage else ""),
-        ("starts from", ", ".join(stage.parents) or str(origin.config.get("start", ""))),
+        ("same as", [origin.name] if origin is not stage else ""),
+        ("starts from", list(stage.parents) or stage.start),
         ("seed", str(stage.seed)),
-        ("other seeds", ", ".join(siblings) if len({run.stages[s].seed for s in siblings} | {stage.seed}) > 1 else ""),
+        ("other seeds", siblings),
         ("steps", f"{origin.result['steps']:,}" if origin.result.get("steps") else ""),
         ("learning rate", f"{train['learning_rate']:g}" if stage.tasks and train else ""),
         ("examples", f"{origin.result['examples']:,}" if origin.result.get("examples") else ""),
