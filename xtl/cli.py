@@ -59,6 +59,7 @@ VERBS: Mapping[str, Verb] = {
         (
             Flag("workdir", "", "DIR", "where the run lives (default: runs/NAME of the pipeline)"),
             Flag("stage", (), "NAME,...", "only these stages, and what they start from"),
+            Flag("profile", "", "FIRST:LAST", "trace these steps of each stage for xprof, into the stage's profile/"),
             JSON,
         ),
         "required",
@@ -77,9 +78,15 @@ VERBS: Mapping[str, Verb] = {
             Flag("topology", "", "CHIP:AxB", "also chip-hours on this slice, e.g. v5e:4x4"),
             Flag("mfu", 0.4, "SHARE", "model FLOPs utilisation assumed for chip-hours"),
             Flag("price", 0.0, "PRICE", "of one chip-hour, for the cost"),
+            Flag("watch", False, "", "show a run in this WORKDIR live, as it goes on in other launches"),
+            Flag("emit", "", "ENGINE", "slurm or argo: print the graph for that engine instead"),
+            Flag("image", "", "IMAGE", "container image of the stages (argo)"),
+            Flag("queue", "", "NAME", "Kueue's local queue (argo)"),
             JSON,
         ),
         "required",
+        "--emit prints a script for Slurm (sh submit.sh [sbatch options]) or an Argo Workflow of JobSets (kubectl create\n"
+        "-f -); each job runs `xtl run --stage=NAME`. --watch attaches to a run: Ctrl-C leaves it alone.",
     ),
     "eval": Verb(
         "xtl.verbs.eval:evaluate",
@@ -160,7 +167,7 @@ VERBS: Mapping[str, Verb] = {
             Flag("rows", 0, "N", "rows on each device, in place of the config's batch size"),
             Flag("tune", False, "", "search for the fastest way to run that fits, and print it as config overrides"),
             Flag("cache", "~/.cache/xtl/compile", "DIR", "where --tune keeps what it has compiled"),
-            Flag("save", "", "DIR", "keep the executables there, for a fast start"),
+            Flag("save", "", "DIR", "keep the executables there, for a fast start, and their HLO text"),
             JSON,
         ),
         "required",

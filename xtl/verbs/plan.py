@@ -1,5 +1,6 @@
 """`xtl plan`: the graph, what is done, what is shared, what it costs. Runs nothing."""
 
+import importlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from rich.text import Text
 from xtl import cli, flops
 from xtl.config import resolve, task_weights, with_steps
 from xtl.display import MARKS, purpose, tree
+from xtl.emit import Request
 from xtl.errors import Unreachable, XtlError, nearest
 from xtl.logs import human
 from xtl.pipeline import Graph, Unit
@@ -20,6 +22,7 @@ from xtl.tasks import get_task
 from xtl.tasks.base import Task
 from xtl.workdir import Workdir
 
+EMITTERS = ("slurm", "argo")
 TYPICAL = 0.5  # of max_length: the mean length assumed where nothing was counted (STUDIES: half of a row is padding)
 
 
@@ -47,6 +50,9 @@ def plan(args: Any) -> None:
     pipeline, unseen = _resolved(args)
     graph = Graph(pipeline)
     workdir = Workdir(args.workdir or f"runs/{graph.name}")
+    if args.emit:
+        print(_emitted(args, graph, workdir), end="")
+        return
     chips, peak = _topology(args.topology) if args.topology else (0, 0.0)
     costs = {unit.name: _cost(unit, count=args.count, workdir=workdir) for unit in graph.units.values()}
     states = {unit.name: workdir.status(unit.fingerprint, unit.name)["state"] for unit in graph.units.values()}
@@ -83,6 +89,22 @@ def plan(args: Any) -> None:
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)
     cli.write_json(args, _record(graph, workdir, costs, states, hours=hours, price=args.price))
+
+
+def _emitted(args: Any, graph: Graph, workdir: Workdir) -> str:
+    """The graph for Slurm or Argo."""
+    if args.emit not in EMITTERS:
+        raise XtlError(f"--emit={args.emit}: unknown engine.{nearest(args.emit, EMITTERS)}")
+    words = ["xtl", "run", f"--config={args.config}", *(f"--{key}={text}" for key, text in args.overrides.items())]
+    request = Request(
+        graph,
+        (*words, f"--workdir={workdir.path}"),
+        str(workdir.path),
+        topology=args.topology,
+        image=args.image,
+        queue=args.queue,
+    )
+    return importlib.import_module(f"xtl.emit.{args.emit}").emit(request)
 
 
 def _resolved(args: Any) -> tuple[Any, str]:
