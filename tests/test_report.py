@@ -13,7 +13,7 @@ from xtl import files, report
 from xtl.cli import main
 from xtl.metrics import submission
 from xtl.metrics.aggregate import overall
-from xtl.report import analysis, examples, figures, graph, page, significance, style
+from xtl.report import analysis, examples, figures, graph, markdown, page, significance, style
 from xtl.report.gather import read_run
 from xtl.report.languages import Atlas
 from xtl.results import BASELINE
@@ -241,7 +241,7 @@ def test_predictions_of_other_data_are_not_believed(tmp_path, monkeypatch):
     monkeypatch.setattr(significance, "load_gold", lambda stage, target, x: (get_task(target), x, other))
     found = significance.compare(run)
     assert "on record is" in found.fallbacks["xnli"] and not found.cells  # two languages: too few to test
-    assert "xnli: not tested over examples" in report.markdown.render([page.Part(run, found, [], Atlas({}))])
+    assert "xnli: not tested over examples" in markdown.render([page.Part(run, found, [], Atlas({}))])
 
 
 QUESTIONS = [Span("a", "q", "the red fox", (("red fox", 4),)), Span("b", "q", "no", (("no", 0),))]

@@ -18,6 +18,7 @@ def write(workdir: Workdir) -> Path:
     from xtl.report import figures, markdown, page, significance
     from xtl.report.gather import read_run
     from xtl.report.languages import Atlas
+    from xtl.studies import pages
 
     folder = workdir.path / "report"
     names = list(dict.fromkeys(entry["pipeline"] for entry in workdir.read_plan()))
@@ -29,5 +30,5 @@ def write(workdir: Workdir) -> Path:
         drawn = figures.draw(run, atlas, folder / "figures", prefix=prefix)
         parts.append(page.Part(run, significance.compare(run), drawn, atlas))
     files.atomic_write(folder / "report.md", markdown.render(parts))
-    files.atomic_write(folder / "index.html", page.render(parts))
+    files.atomic_write(folder / "index.html", page.render(parts, studies=pages.write(workdir)))
     return folder / "index.html"

@@ -31,8 +31,8 @@ class Part:
     atlas: Atlas
 
 
-def render(parts: Sequence[Part]) -> str:
-    """The page."""
+def render(parts: Sequence[Part], *, studies: Sequence[Any] = ()) -> str:
+    """The page; studies: pages beside it (xtl.studies.pages.Page), by pipeline."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -45,7 +45,10 @@ def render(parts: Sequence[Part]) -> str:
     )
     files = resources.files("xtl.report")
     inline = {name: Markup(files.joinpath(f"page.{name}").read_text(encoding="utf-8")) for name in ("css", "js")}
-    return environment.get_template("page.html.j2").render(pipelines=[_pipeline(part) for part in parts], **inline)
+    pipelines = [
+        {**_pipeline(part), "study": next((s for s in studies if s.pipeline == part.run.name), None)} for part in parts
+    ]
+    return environment.get_template("page.html.j2").render(pipelines=pipelines, **inline)
 
 
 def _pipeline(part: Part) -> dict[str, Any]:
