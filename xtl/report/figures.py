@@ -253,7 +253,7 @@ def _draw_heatmap(gains: Sequence[Sequence[float | None]], rows: list[str], lang
         for (row, column), value in np.ndenumerate(values):
             if np.isfinite(value):
                 colour = style.PAPER if abs(value) > 0.6 * most else style.INK
-                axes.text(column, row, f"{value:+.1f}", ha="center", va="center", fontsize=5.5, color=colour)
+                axes.text(column, row, signed(value), ha="center", va="center", fontsize=5.5, color=colour)
         axes.set_xticks(range(len(languages)), languages)
         axes.set_yticks(range(len(rows)), rows)
         axes.tick_params(length=0)
