@@ -151,7 +151,7 @@ def test_prefetching_and_logging_change_no_number(six_steps, tmp_path):
 
 def test_the_run_folder_is_as_the_contract_says(six_steps):
     _, folder = six_steps
-    assert sorted(os.listdir(folder)) == ["checkpoints", "eval", "metrics.jsonl", "predictions"]
+    assert sorted(os.listdir(folder)) == ["checkpoints", "eval", "goodput.json", "metrics.jsonl", "predictions"]
     assert sorted(os.listdir(folder / "checkpoints")) == ["3", "6"]
     assert (folder / "checkpoints/6/encoder").is_dir() and not (folder / "checkpoints/3/encoder").exists()
     report = json.loads((folder / "eval/xnli.json").read_text())

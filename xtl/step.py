@@ -154,7 +154,8 @@ def place(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     layout = meshes.batch_shardings(shapes, mesh, accumulate=accumulate)
     if jax.process_count() == 1:
         return jax.device_put(dict(batch), layout)
-    return {
-        name: jax.make_array_from_process_local_data(layout[name], array, shapes[name].shape)
-        for name, array in batch.items()
-    }
+    with jax.transfer_guard("allow"):  # this, too, is an explicit transfer, which JAX takes for an implicit one
+        return {
+            name: jax.make_array_from_process_local_data(layout[name], array, shapes[name].shape)
+            for name, array in batch.items()
+        }

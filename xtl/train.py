@@ -9,7 +9,6 @@ any moment: calling again with the same arguments goes on from the last checkpoi
 import contextlib
 import dataclasses
 import os
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,10 +26,12 @@ from xtl.data.batches import TrainStream, TrainTask
 from xtl.data.tokenizer import Tokenizer, load_tokenizer
 from xtl.errors import XtlError
 from xtl.evaluate import Evaluated, encoded_part, evaluate, evaluate_stage, evaluation_length, same_labels, with_options
+from xtl.goodput import Goodput
 from xtl.mesh import make_mesh
 from xtl.meter import Meter
 from xtl.models.encoder import EncoderConfig
 from xtl.prefetch import prefetched
+from xtl.profiling import StepProfile
 from xtl.resolve import task_weights, with_steps
 from xtl.selection import Selection, collapse, majority_share
 from xtl.step import build_train_step, place
@@ -50,11 +51,13 @@ def train(
     *,
     parent: files.Pathish | None = None,
     mesh: Mesh | None = None,
+    profile: tuple[int, int] | None = None,
     on_event: OnEvent = lambda event: None,
 ) -> dict[str, Any]:
     """Train, hand on and evaluate one stage; returns what became of it (for status.json).
 
     parent: the folder of the stage that `stage.start` names. mesh: default is stage.system.mesh over all devices.
+    profile: the first and the last step to trace for xprof, into folder/profile.
     on_event receives {"kind": "start" | "log" | "eval" | "save" | "note" | "done", ...} on every host.
     Raises XtlError for what cannot work, multihost.Preempted after a SIGTERM (the state is saved).
     """
@@ -62,6 +65,7 @@ def train(
     folder = Path(folder) if not files.is_remote(folder) else folder
     if stage.system.compile_cache:
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser(stage.system.compile_cache))
+    clock = Goodput(folder if multihost.is_first() else None)
     mesh = make_mesh(_plain(stage.system.mesh)) if mesh is None else mesh
     config, tokenizer = state.encoder_config(stage), load_tokenizer(stage.data.tokenizer, _plain(stage.data.world))
     if tokenizer.vocab_size > config.vocab_size:
@@ -81,6 +85,7 @@ def train(
     hyper, seed = jax.device_put((optim.hyper(stage.train), np.uint32(stage.seed)), state.everywhere(mesh))
     select = stage.select if stage.select.every else None
     keep = stage.system.keep
+    trace = StepProfile(profile, files.join(folder, "profile"), note=run.note)
 
     with (
         Checkpoints(files.join(folder, "checkpoints"), keep=keep, note=run.note) as checkpoints,
@@ -107,7 +112,10 @@ def train(
             predicted=frozenset(name for name, task in tasks.items() if task.family == "mlm"),
             devices=mesh.size,
             device_kind=mesh.devices.flat[0].device_kind,
+            steps=steps,
+            curve=about["progress"].get("curve") if found is not None else None,
         )
+        clock.resume(done, outside=meter.outside)
 
         def log() -> None:
             record = meter.record()
@@ -121,15 +129,19 @@ def train(
         # for only where it must be: at an evaluation and at a save.
         compiled: set[tuple] = set()
         batches = prefetched(stream, start=done, stop=done if finished else steps, ahead=stage.system.prefetch)
-        with contextlib.closing(batches):
+        with contextlib.closing(batches), trace, clock("training"):
             for task, batch in batches:
-                began = time.perf_counter()
-                with jax.set_mesh(mesh), jax.transfer_guard("disallow"):  # `place` alone sends anything
+                trace.before(done + 1, wait=lambda: meter.read(all_steps=True))
+                known = (task, batch["ids_rt"].shape) in compiled
+                compiled.add((task, batch["ids_rt"].shape))
+                with (
+                    clock("training" if known else "compiling"),
+                    trace.step(done + 1),
+                    jax.set_mesh(mesh),
+                    jax.transfer_guard("disallow"),  # `place` alone sends anything
+                ):
                     stepped, metrics = step_of[task](state.with_head(whole, task), place(batch, mesh), hyper, seed)
                 whole, done = state.merged(whole, stepped), done + 1
-                if (shape := (task, batch["ids_rt"].shape)) not in compiled:
-                    compiled.add(shape)
-                    meter.outside(time.perf_counter() - began)
 
                 meter.add(done, task, metrics)
                 meter.read()
@@ -138,33 +150,37 @@ def train(
 
                 improved = False
                 if select and (done % select.every == 0 or done == steps):
-                    began = time.perf_counter()
-                    judged = _judge(run, whole["params"])
+                    with clock("evaluating"):
+                        judged = _judge(run, whole["params"])
                     if judged.average is None:
                         raise XtlError(f"select.task {judged.task.name}: dev of {judged.unlabelled[0]} has no labels")
                     selection, improved = selection.seen(done, judged.average)
-                    if judged.task.family in LABELLED:
+                    if improved and judged.task.family in LABELLED:
                         majority = majority_share([p for each in judged.predictions.values() for p in each])
-                    on_event({"kind": "select", "step": done, "score": judged.average, "best": improved})
-                    meter.outside(time.perf_counter() - began)
+                    metric = judged.task.metric
+                    scores = {language: values[metric] for language, values in judged.scores.items()}
+                    on_event(
+                        {"kind": "select", "step": done, "score": judged.average, "best": improved, "scores": scores}
+                    )
 
                 finished = done == steps or bool(selection and selection.exhausted)
                 leave = told_to_leave(done)
                 if improved or finished or leave or done % stage.system.checkpoint_every == 0:
                     meter.read(all_steps=True)  # nothing is saved after a loss that is not finite
                     log()
-                    began = time.perf_counter()
-                    if lines is not None:
-                        lines.flush()
                     about["progress"] = {
                         "step": done,
                         "finished": finished,
                         "selection": selection and selection.as_json(),
                         "majority": majority,
+                        "curve": meter.curve,
                     }
-                    checkpoints.save(done, whole, about, handoff=improved or (finished and not selection))
+                    with clock("saving"):
+                        if lines is not None:
+                            lines.flush()
+                        checkpoints.save(done, whole, about, handoff=improved or (finished and not selection))
+                    clock.mark(done)
                     on_event({"kind": "save", "step": done})
-                    meter.outside(time.perf_counter() - began)
                 if leave:
                     checkpoints.wait()
                     raise multihost.Preempted
@@ -174,7 +190,8 @@ def train(
         # ------------------------------------------------------------ hand on
         if lines is not None:
             lines.close()
-        checkpoints.wait()
+        with clock("saving"):
+            checkpoints.wait()
         chosen = checkpoints.handoff_step
         if chosen is None:
             raise XtlError(f"{folder}/checkpoints: no encoder to hand on; remove the folder to train the stage again")
@@ -186,8 +203,13 @@ def train(
             params = {"encoder": encoder, "heads": trained}
 
     # ---------------------------------------------------------------- evaluate
-    averages = _evaluate(run, params, head_options={name: _plain(entry.options) for name, entry in stage.tasks.items()})
+    with clock("evaluating"):
+        options = {name: _plain(entry.options) for name, entry in stage.tasks.items()}
+        averages = _evaluate(run, params, head_options=options)
+    clock.mark(done)
     records = logs.read_lines(files.join(folder, "metrics.jsonl"))
+    # A loss that starts low has no need to fall: a kept head, or MLM going on.
+    losses = [] if stage.train.keep_head or "mlm" in stage.tasks else meter.losses()
     result = {
         "steps": done,
         "handoff": f"checkpoints/{chosen}",
@@ -196,7 +218,8 @@ def train(
         "tokens": sum(record["tokens"] for record in records),
         "training_seconds": sum(record["seconds"] for record in records),
         "selection": selection and selection.as_json(),
-        "collapse": collapse([record["loss"] for record in records], majority=majority),
+        "collapse": collapse(losses, majority=majority),
+        "goodput": clock.summary(),
         "evaluations": averages,
     }
     on_event({"kind": "done", **result})

@@ -1,29 +1,69 @@
 """`xtl run`: the pipeline of a config, with a live picture, ending in the table."""
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from xtl import cli, pipeline, report, results
 from xtl.config import resolve
 from xtl.display import Display
+from xtl.errors import XtlError
 from xtl.tables import results_tables
 from xtl.workdir import Workdir
 
 
 def run(args: Any) -> int:
     """Run the pipeline; 0 if every wanted stage is done."""
-    graph = pipeline.Graph(resolve(cli.load(args)))
+    profile = profiled_steps(args.profile)
+    config = cli.load(args)
+    graph = pipeline.Graph(resolve(config))
     workdir = Workdir(args.workdir or f"runs/{graph.name}")
     wanted = graph.needed(args.stage or graph.stages)
     from xtl import multihost  # brings JAX: after everything that can be wrong without it
 
     multihost.initialise()
     first = multihost.is_first()
-    with Display(graph, workdir, wanted=wanted, first=first) as show:
-        outcome = pipeline.run(graph, workdir, only=args.stage, on_event=show, first=first, agree=_agree)
     if first:
-        _conclude(args, graph, workdir, outcome)
+        from xtl.studies import run as studies
+
+        studies.record(workdir, graph.name, config)
+    with multihost.together():
+        with Display(graph, workdir, wanted=wanted, first=first) as show:
+            outcome = pipeline.run(
+                graph, workdir, only=args.stage, train=_trainer(profile), on_event=show, first=first, agree=_agree
+            )
+        if first:
+            _conclude(args, graph, workdir, outcome)
     return 0 if outcome.complete else 1
+
+
+def _trainer(profile: tuple[int, int] | None) -> pipeline.Train:
+    """xtl.train.train, whose errors count as a stage's failure only if all hosts have them."""
+    from xtl import multihost
+    from xtl.train import train
+
+    def train_together(*args: Any, **options: Any) -> Mapping[str, Any]:
+        try:
+            return train(*args, profile=profile, **options)
+        except Exception as error:
+            multihost.agree_on_failure(error)
+            raise
+
+    return train_together
+
+
+def profiled_steps(text: str) -> tuple[int, int] | None:
+    """(first, last) of "10:15", one step of "10", None of ""; counted from 1, both included."""
+    if not text:
+        return None
+    first, colon, last = text.partition(":")
+    try:
+        steps = int(first), int(last if colon else first)
+    except ValueError:
+        steps = (0, 0)
+    if not 1 <= steps[0] <= steps[1]:
+        raise XtlError(f"--profile={text}: give the first and the last step to trace, such as 10:15")
+    return steps
 
 
 def _agree(choice: int) -> int:
