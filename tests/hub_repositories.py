@@ -54,6 +54,10 @@ def _inference(hub: Hub) -> None:
     mnli = {"train": [("It is lit.", "It is dark.", 2, 0), ("It is lit.", "It burns.", 0, 1)]}
     mnli |= {f"validation_{d}": [(d, "b", 1, 0)] for d in ("matched", "mismatched")}
     mnli |= {f"test_{d}": [hidden] for d in ("matched", "mismatched")}
+    long = {"promptID": idx, "pairID": TEXT, "premise": TEXT, "hypothesis": TEXT, "genre": TEXT, "label": NLI}
+    given = [(1, "1e", "It is lit.", "It is dark.", "travel", 2), (2, "2e", "It is lit.", "It burns.", "fiction", 0)]
+    tables = dict.fromkeys(("train", "validation_matched", "validation_mismatched"), given)
+    hub.add_tables("nyu-mll/multi_nli", {"default": splits(long, **tables)})
     same = ClassLabel(names=["not_duplicate", "duplicate"])
     qqp = {"train": [("Why?", "How come?", 1, 0)], "validation": [("Why?", "Who?", 0, 0)], "test": [hidden]}
     glue = {

@@ -128,6 +128,7 @@ LOADED = [  # task, language, split, options; then fields of the first example
     ("mnli", "en", "dev", {"domain": "mismatched"}, ["0", "mismatched", "b", NLI.index("neutral")]),
     ("mnli", "en", "test", {}, ["0", "a", "b", None]),
     ("mnli", "de", "train", {}, ["0", "de", "translated", NLI.index("neutral")]),
+    ("mnli", "en", "train", {"repo": "nyu-mll/multi_nli"}, ["0", "It is lit.", "It is dark.", 0]),
     ("qqp", "en", "train", {}, ["0", "Why?", "How come?", 1]),
     ("snli", "en", "train", {}, ["0", "a", "b", NLI.index("entailment")]),
     ("anli", "en", "dev", {}, ["dev1", "p", "h", NLI.index("contradiction")]),
@@ -217,7 +218,6 @@ def test_what_was_fetched_is_read_offline_and_what_was_not_is_named(hub, client,
         assert offline.load("xnli", "sw", "test") == online
         assert offline.ask("revision", task="xnli", language="sw", split="test") == revision
         assert "facebook/xnli sw/validation-00000-of-00001.parquet" in offline.error("xnli", "sw", "dev")
-        assert "Rowan/hellaswag" not in offline.load("cosmosqa", "en", "dev")["files"][0]
         assert len(hub.requests) == before
     finally:
         offline.stop()

@@ -1,7 +1,6 @@
 """Source tfds: data sets in TFDS's own format, read without TensorFlow."""
 
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,11 +18,8 @@ def folder(tmp_path_factory):
     """A TFDS data folder with a few prepared data sets."""
     import tensorflow_datasets as library
 
-    sys.path.insert(0, str(Path(__file__).parent / "fixtures"))
-    try:
-        from tfds_sets.builder import prepare
-    finally:
-        sys.path.pop(0)
+    from tests.fixtures.tfds_sets.builder import prepare
+
     f = library.features
     root = tmp_path_factory.mktemp("tfds")
     label = f.ClassLabel(names=ENTAILMENT_FIRST)

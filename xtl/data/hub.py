@@ -222,7 +222,10 @@ def _tables(found: Located, files: Mapping[str, Sequence[str]], split: str) -> A
         parts = re.search(r"-of-(\d+)\.parquet$", files[name][0])
         if parts and int(parts[1]) != len(files[name]):
             raise XtlError(f"{found}: only {len(files[name])} of {int(parts[1])} files of split {name!r} are there")
-    local = {name: [str(fetch(found.repo, path, found.sha)) for path in files[name]] for name in wanted}
+    try:
+        local = {name: [str(fetch(found.repo, path, found.sha)) for path in files[name]] for name in wanted}
+    except Absent as error:  # the table is there: no other may stand in for it
+        raise (Unreachable if isinstance(error, Offline) else XtlError)(str(error)) from None
     try:
         return load_dataset("parquet", data_files=local, split=split, features=found.features)
     except Exception as error:

@@ -6,12 +6,12 @@ array_record format; where its builder runs without TensorFlow it is prepared on
 
 import functools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from xtl.data.formats.base import Rows
-from xtl.data.formats.tables import JoinedTables, Table, Tables, Wanted, load_first
+from xtl.data.formats.tables import Absent, JoinedTables, Table, Tables, Wanted, load_first
 from xtl.errors import XtlError
 from xtl.tasks.base import Loaded, Task
 
@@ -20,7 +20,16 @@ FORMAT = "array_record"
 
 def load(task: Task, language: str, split: str, *, options: Mapping[str, Any], root: str = "") -> Loaded:
     """Examples of one language and split; XtlError names the data set and how to prepare it."""
-    return load_first(_spec(task), language, split, options, functools.partial(_fetch, root=root))
+    chosen = {table.name for table in _chosen(task, language, split, options, root)}
+    return load_first(_spec(task), language, split, options, functools.partial(_fetch, chosen=chosen, root=root))
+
+
+def _chosen(task: Task, language: str, split: str, options: Mapping[str, Any], root: str) -> Iterator[Table]:
+    """Of each part of the task: the first table that is prepared, else the first, which may be prepared on the way."""
+    spec = _spec(task)
+    for part in spec.chosen(options).values() if isinstance(spec, JoinedTables) else (spec,):
+        tables = [table for table, _ in part.candidates(language, split, options if part is spec else None)]
+        yield next((t for t in tables if all(prepared(n, data_folder(root)) for n in t.name.split("+"))), tables[0])
 
 
 def splits(task: Task, language: str, *, options: Mapping[str, Any]) -> tuple[str, ...]:
@@ -30,16 +39,12 @@ def splits(task: Task, language: str, *, options: Mapping[str, Any]) -> tuple[st
 
 
 def revision(task: Task, language: str, split: str, *, options: Mapping[str, Any], root: str = "") -> str:
-    """Version and checksums of the prepared data sets that would be read."""
-    spec = _spec(task)
-    parts = spec.chosen(options).values() if isinstance(spec, JoinedTables) else (spec,)
+    """Version and checksum of the prepared data sets that would be read."""
     marks = []
-    for part in parts:
-        for table, _ in part.candidates(language, split, options if part is spec else None):
-            for name in table.name.split("+"):
-                folder = prepared(name, data_folder(root))
-                marks.append(f"{name} {folder.name} {_info(folder)}" if folder else f"{name} not prepared")
-            break
+    for table in _chosen(task, language, split, options, root):
+        for name in table.name.split("+"):
+            where = prepared(name, data_folder(root))
+            marks.append(f"{name} {where.name} {_info(where)}" if where else f"{name} not prepared")
     return " ".join(marks)
 
 
@@ -64,22 +69,26 @@ def _info(folder: Path) -> str:
     return hashlib.sha256((folder / "dataset_info.json").read_bytes()).hexdigest()[:16]
 
 
-def _fetch(table: Table, wanted: Wanted, *, root: str) -> tuple[Rows, str]:
+def _fetch(table: Table, wanted: Wanted, *, chosen: Collection[str], root: str) -> tuple[Rows, str] | None:
+    """Rows of the data sets joined by + in the table's name; Absent if one is not prepared and cannot be here."""
+    if table.name not in chosen:
+        return None
     their_split = table.splits[wanted.split]
-    names = table.name.split("+")
+    places = {
+        name: prepared(name, data_folder(root)) or _prepare(name, data_folder(root)) for name in table.name.split("+")
+    }
 
     def chained() -> Iterator[tuple[str, Mapping[str, Any]]]:
-        for name in names:
-            yield from rows(name, their_split, data_folder(root))
+        for name, where in places.items():
+            yield from rows(name, their_split, where)
 
     return chained(), f"tfds: {table.name} {their_split}"
 
 
-def rows(name: str, split: str, folder: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """(where, row) of one split; integers of a class column become the names that the data set itself gives them."""
+def rows(name: str, split: str, where: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(where, row) of one split of a prepared set; integers of a class column become the names the set gives them."""
     import tensorflow_datasets as tfds
 
-    where = prepared(name, folder) or _prepare(name, folder)
     builder = tfds.builder_from_directory(where)
     if split.partition("[")[0] not in builder.info.splits:
         raise XtlError(f"tfds: {name} in {where} has no split {split!r}; it has: {', '.join(builder.info.splits)}")
@@ -124,8 +133,8 @@ def _prepare(name: str, folder: Path) -> Path:
         builder.download_and_prepare()
     except Exception as error:
         first = (str(error) or type(error).__name__).strip().splitlines()[0]
-        raise XtlError(f"tfds: {name} is not prepared under {folder} and cannot be here ({first}); run {how}") from None
+        raise Absent(f"tfds: {name} is not prepared under {folder} and cannot be here ({first}); run {how}") from None
     made = prepared(name, folder)
     if made is None:
-        raise XtlError(f"tfds: {name} was prepared, but not under {folder}; run {how}")
+        raise Absent(f"tfds: {name} was prepared, but not under {folder}; run {how}")
     return made

@@ -51,7 +51,7 @@ TASK = Task(
         task="panx",
         at=(
             Table(name="unimelb-nlp/wikiann", config="{language}", splits=THEIRS, read=ROWS),
-            Table(name="google/xtreme", config="PAN-X.{language}", splits=THEIRS, read=ROWS),
+            Table(name="google/xtreme", config="PAN-X.{language}", splits=THEIRS, languages=LANGUAGES, read=ROWS),
         ),
     ),
     tfds=Tables(

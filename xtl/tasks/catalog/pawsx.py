@@ -12,7 +12,9 @@ from xtl.data.formats.tables import Table, Tables, by_example
 from xtl.data.formats.text import tsv
 from xtl.tasks.base import Task
 
-LABELS = Labels("pawsx", ("0", "1"), dropped=(-1,))
+LABELS = Labels(
+    "pawsx", ("0", "1"), spelled={"different_meaning": "0", "paraphrase": "1"}, dropped=(-1,)
+)  # words: TFDS
 COLUMNS = ("sentence1", "sentence2", "label")
 TRANSLATED = ("de", "es", "fr", "ja", "ko", "zh")
 ORIGINAL = by_row(tsv, pair(LABELS, "sentence1", "sentence2", id="id"))
@@ -67,6 +69,12 @@ TASK = Task(
             Table(
                 name="paws_x_wiki/{language}",
                 splits=SPLITS,
+                read=by_example(pair(LABELS, "sentence1", "sentence2")),
+            ),
+            Table(  # XTREME's translations, where the others are not prepared
+                name="xtreme_pawsx/{language}",
+                splits={"train": "train"},
+                languages=TRANSLATED,
                 read=by_example(pair(LABELS, "sentence1", "sentence2")),
             ),
         ),

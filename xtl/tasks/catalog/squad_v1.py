@@ -10,6 +10,7 @@ from xtl.tasks.catalog._tables import words
 
 MLQA_TRANSLATED = words("ar de es hi vi zh")
 XTREME_TRANSLATED = words("ar bg bn de el es fi fr hi id ja ko ru sw te th tr vi zh")
+XQUAD_TRANSLATED = words("ar de el es hi ru th tr vi zh")
 SPLITS = {"train": "train", "dev": "validation"}
 
 TASK = Task(
@@ -67,7 +68,15 @@ TASK = Task(
     ),
     tfds=Tables(
         task="squad_v1",
-        at=(Table(name="squad/v1.1", splits=SPLITS, languages=("en",), read=by_example(flat_span)),),
+        at=(
+            Table(name="squad/v1.1", splits=SPLITS, languages=("en",), read=by_example(flat_span)),
+            Table(
+                name="xquad/{language}",
+                splits={"train": "translate-train", "dev": "translate-dev"},
+                languages=XQUAD_TRANSLATED,
+                read=by_example(flat_span),
+            ),
+        ),
     ),
     options={"translated": XTREME_TRANSLATED},
     licence="CC BY-SA 4.0",

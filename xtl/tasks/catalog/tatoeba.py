@@ -42,14 +42,21 @@ TASK = Task(
                 name="google/xtreme",
                 config="tatoeba.{code}",
                 splits={"test": "validation"},
-                codes=CODES | CODES_R,
+                codes=CODES,
                 read=read_aligned_rows,
             ),
         ),
     ),
     tfds=Tables(
         task="tatoeba",
-        at=(Table(name="tatoeba/tatoeba_{language}", splits={"test": "train"}, read=read_aligned_rows),),
+        at=(
+            Table(
+                name="tatoeba/tatoeba_{language}",
+                splits={"test": "train"},
+                languages=tuple(CODES),
+                read=read_aligned_rows,
+            ),
+        ),
     ),
     benchmarks=("xtreme", "xtreme-r"),
     licence="CC BY 2.0 FR",

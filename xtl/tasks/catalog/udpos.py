@@ -80,6 +80,7 @@ TASK = Task(
         at=(
             Table(
                 name="xtreme_pos/xtreme_pos_{language}",
+                languages=LANGUAGES,
                 splits={"train": "train", "dev": "dev", "test": "test"},
                 when=PLAIN,
                 read=by_example(tagged(LABELS, "tokens", "upos")),

@@ -6,11 +6,14 @@ from xtl.data.formats.examples import flat_span
 from xtl.data.formats.tables import Table, Tables, by_example
 from xtl.tasks.base import Task
 
+LANGUAGES = ("ar", "de", "el", "en", "es", "hi", "ru", "th", "tr", "vi", "zh")
+THEIRS = {"test": "validation"}
+
 TASK = Task(
     name="xquad",
     family="span",
     about="XQuAD: 1,190 SQuAD questions in 11 languages, trained on SQuAD 1.1",
-    languages=("ar", "de", "el", "en", "es", "hi", "ru", "th", "tr", "vi", "zh"),
+    languages=LANGUAGES,
     languages_r=("ro",),
     splits=("test",),
     metric="em_f1",
@@ -25,23 +28,26 @@ TASK = Task(
     hub=Tables(
         task="xquad",
         at=(
-            Table(
-                name="google/xquad",
-                config="xquad.{language}",
-                splits={"test": "validation"},
-                read=by_example(flat_span),
-            ),
+            Table(name="google/xquad", config="xquad.{language}", splits=THEIRS, read=by_example(flat_span)),
             Table(
                 name="google/xtreme",
                 config="XQuAD.{language}",
-                splits={"test": "validation"},
+                splits=THEIRS,
+                languages=LANGUAGES,
                 read=by_example(flat_span),
             ),
         ),
     ),
     tfds=Tables(
         task="xquad",
-        at=(Table(name="xquad/{language}", splits={"test": "test"}, read=by_example(flat_span)),),
+        at=(
+            Table(
+                name="xquad/{language}",
+                splits={"test": "test"},
+                languages=LANGUAGES,
+                read=by_example(flat_span),
+            ),
+        ),
     ),
     benchmarks=("xtreme", "xtreme-r"),
     licence="CC BY-SA 4.0",
