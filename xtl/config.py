@@ -89,9 +89,13 @@ def pipeline(
     encoder: Mapping[str, Any] | None = None,
     data: Mapping[str, Any] | None = None,
     system: Mapping[str, Any] | None = None,
+    study: Mapping[str, Any] | None = None,
     seed: int = 0,
 ) -> ConfigDict:
-    """A pipeline of stages; encoder, data and system are what every stage inherits, seed is added to every stage's."""
+    """A pipeline of stages; encoder, data and system are what every stage inherits, seed is added to every stage's.
+
+    study: {"name": one of xtl.studies.run.STUDIES, ...its parameters}: what is made of the results.
+    """
     if not NAME.fullmatch(name):
         raise XtlError(f"pipeline name {name!r}: use letters, digits and _ + @ = - (no dots, no slashes)")
     named: dict[str, ConfigDict] = {}
@@ -101,7 +105,7 @@ def pipeline(
         named[one.name] = one
     if not named:
         raise XtlError(f"pipeline {name} has no stages")
-    shared = {"encoder": encoder or {}, "data": data or {}, "system": system or {}}
+    shared = {"encoder": encoder or {}, "data": data or {}, "system": system or {}, "study": study or {}}
     filled = {key: schema.check(schema.PIPELINE[key], value, where=key, fill=True) for key, value in shared.items()}
     return schema.to_config({"name": name, "seed": seed, **filled, "stages": named})
 

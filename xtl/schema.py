@@ -77,6 +77,7 @@ TRAIN = {
     "packing": True,
     "row_length": 0,  # tokens a row; 0 = the longest max_length of the mixture
     "slots": 64,  # most segments a row
+    "restarts": 0,  # how often a stage that collapsed is trained again, each time at half the learning rate
     "keep_head": False,  # start from the parent's head where the label spaces match; default: a new head
     "sampling": SAMPLING,
 }
@@ -133,6 +134,7 @@ PIPELINE: dict[str, Any] = {
     "encoder": ENCODER,
     "data": DATA,
     "system": SYSTEM,
+    "study": Open(),  # the analysis of the results: its name and parameters (xtl/studies/run.py)
     "stages": Each(STAGE),
 }
 

@@ -4,7 +4,8 @@ Each condition trains on the same examples in one language. Outcome: retrieval a
 effect a training language; predictor: its richness (moving-average type-token ratio of parallel text).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -82,26 +83,51 @@ def slope_on_richness(
     return statistics.slope(rows["effect"], 10 * rows["mattr"].astype(float), name=name, unit="training languages")
 
 
-def rich_minus_poor(effects: pd.Series, languages: pd.DataFrame, *, name: str = "rich - poor, not English") -> Estimate:
-    """Mean effect of rich training languages minus that of poor ones; English is in neither."""
+def rich_minus_poor(
+    effects: pd.Series, languages: pd.DataFrame, *, rich: float = RICH, name: str = "rich - poor, not English"
+) -> Estimate:
+    """Mean effect of rich training languages (MATTR at or above `rich`) minus that of poor ones; English is in neither."""
     rows = tables.described(effects, languages).drop(index=tables.SOURCE, errors="ignore")
     rows = rows[rows["mattr"].notna()]
-    rich = rows["mattr"] >= RICH
-    return statistics.difference(rows["effect"][rich], rows["effect"][~rich], name=name, unit="training languages")
+    high = rows["mattr"] >= rich
+    return statistics.difference(rows["effect"][high], rows["effect"][~high], name=name, unit="training languages")
+
+
+def one_layer(options: Mapping[str, Mapping[str, Any]]) -> tuple[int, str]:
+    """(layer, pooling) of the retrieval of every condition. `options`: stage -> its evaluation options.
+
+    XtlError unless all name one layer and the same: the best layer of each condition would compare layers, and it
+    reverses conclusions.
+    """
+    first = ""
+    for name, own in options.items():
+        if "layer" not in own:
+            raise XtlError(f"stage {name}: retrieval names no layer; give options.layer, one for all conditions")
+        if first and any(own.get(k) != options[first].get(k) for k in ("layer", "pooling", "centre")):
+            raise XtlError(
+                f"stages {first} and {name} retrieve with different vectors ({dict(options[first])}, {dict(own)}): "
+                "choose one layer and pooling for all conditions, beforehand"
+            )
+        first = first or name
+    return options[first]["layer"], options[first].get("pooling", "mean")
 
 
 def analyse(
-    scores: pd.DataFrame, languages: pd.DataFrame, *, relatives: dict[str, tuple[str, ...]] | None = None
+    scores: pd.DataFrame,
+    languages: pd.DataFrame,
+    *,
+    relatives: dict[str, tuple[str, ...]] | None = None,
+    rich: float = RICH,
 ) -> Analysis:
-    """`scores`: retrieval targets; conditions are `none` and training language codes."""
+    """`scores`: retrieval targets; conditions are `none` and training language codes. rich: see rich_minus_poor."""
     trained = scores[scores["intermediate"] != tables.BASELINE]
     effects = training_effects(trained)
     headline = [slope_on_richness(effects, languages)]
     rows = tables.described(effects, languages)
     known = rows[rows["mattr"].notna()].drop(index=tables.SOURCE, errors="ignore")
-    groups = (known["mattr"] >= RICH).value_counts()
+    groups = (known["mattr"] >= rich).value_counts()
     if len(groups) == 2 and groups.min() >= 2:
-        headline.append(rich_minus_poor(effects, languages))
+        headline.append(rich_minus_poor(effects, languages, rich=rich))
     if relatives:
         strict = training_effects(trained, relatives=relatives)
         headline.append(

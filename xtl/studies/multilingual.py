@@ -4,6 +4,8 @@ Conditions differ in the languages of the intermediate data at equal size. Outco
 D(multilingual) - D(English), one number a language; what counts is its mean over the absent and low tiers.
 """
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -26,13 +28,20 @@ OVERLAPS = {
 }
 
 
-def refuse_overlap(training: str, targets: list[str], *, split: str = "train") -> None:
+def refuse_overlap(training: str, targets: Sequence[str], *, split: str = "train") -> None:
     """XtlError if a target's evaluation items are among the items of `training`'s split, which is trained on."""
     shared = [target for target in targets if target in OVERLAPS.get((training, split), ())]
     if shared:
         raise XtlError(
             f"training on {training} ({split}) would leak into {', '.join(shared)}: they share items; leave them out"
         )
+
+
+def refuse_spoken(targets: Mapping[str, Sequence[str]], *, trained_on: Sequence[str]) -> None:
+    """XtlError for a target all of whose languages (but English) were trained on: it would count in no mean."""
+    for target, spoken in targets.items():
+        if set(spoken) <= {tables.SOURCE, *trained_on}:
+            raise XtlError(f"{target} has no language that is not trained on, so it is not zero-shot: leave it out")
 
 
 def advantage(
