@@ -16,15 +16,29 @@ from xtl.errors import XtlError
 
 Record = dict[str, Any]
 
+PARTS = 20  # of a stage, for the curve
+
 
 class Meter:
     """Collects steps into records of metrics.jsonl. Call `add` after each step, `read` for all but the newest.
 
     model: sizes for FLOPs. predicted: names of the tasks whose weight counts positions that go through the MLM head.
+    steps: of the whole stage. curve: the one that was reached when the stage was cut off; unlike the records, it does
+    not depend on how often anything is logged.
     """
 
-    def __init__(self, model: flops.Sizes, *, predicted: frozenset[str], devices: int, device_kind: str):
-        self.model, self.predicted, self.devices = model, predicted, devices
+    def __init__(
+        self,
+        model: flops.Sizes,
+        *,
+        predicted: frozenset[str],
+        devices: int,
+        device_kind: str,
+        steps: int = 1,
+        curve: list[list[float]] | None = None,
+    ):
+        self.model, self.predicted, self.devices, self.steps = model, predicted, devices, steps
+        self.curve = [list(part) for part in curve or PARTS * [[0.0, 0]]]  # (sum of losses, steps) of each part
         self.peak = flops.peak_flops(device_kind)
         self._pending: list[tuple[int, str, Mapping[str, jax.Array]]] = []
         self._open()
@@ -55,7 +69,13 @@ class Meter:
                 self._sums[name] += values[name]
             self._sums["predicted"] += values["weight"] if task in self.predicted else 0.0
             self._losses.setdefault(task, []).append(values["loss"])
+            part = self.curve[min((step - 1) * PARTS // self.steps, PARTS - 1)]
+            part[0], part[1] = part[0] + values["loss"], part[1] + 1
             self._last = {"step": step, "learning_rate": values["learning_rate"], "grad_norm": values["grad_norm"]}
+
+    def losses(self) -> list[float]:
+        """The mean loss of each part of the stage that has begun, in order."""
+        return [total / count for total, count in self.curve if count]
 
     def outside(self, seconds: float) -> None:
         """Seconds of the open record that were not training."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from xtl import files, results
+from xtl import files, restarts, results
 from xtl.errors import XtlError, nearest
 from xtl.fingerprint import fingerprints, parent_of
 from xtl.schema import to_config
@@ -259,17 +259,7 @@ class _Work:
         record()
         self.tell(unit, "running")
         try:
-            stage = self._stage(unit)
-            if writes:
-                self.workdir.write_config(folder, stage.to_dict())
-            parents = [self.workdir.folder(parent, self.graph.units[parent].name) for parent in unit.parents]
-            result = (train or _trainer())(
-                stage,
-                folder,
-                parent=parents[0] if parents else None,
-                on_event=passed_on,
-            )
-            _verify(stage, folder)
+            result = self._trained(unit, folder, train or _trainer(), passed_on, writes=writes)
         except Exception as error:
             reason = _one_line(error)
             if writes:
@@ -285,6 +275,27 @@ class _Work:
             seconds = round(finished - status["started"], 3)
             record(state="done", finished=finished, seconds=seconds, result=jsonable(result))
             self.settle(unit, "done")
+
+    def _trained(self, unit: Unit, folder: Path, train: Train, on_event: OnEvent, *, writes: bool) -> dict[str, Any]:
+        """What training returned, after as many restarts at a lower learning rate as a collapse takes."""
+        parents = [self.workdir.folder(parent, self.graph.units[parent].name) for parent in unit.parents]
+        while True:
+            stage = restarts.lowered(self._stage(unit), folder)
+            if writes:
+                self.workdir.write_config(folder, stage.to_dict())
+            result = train(stage, folder, parent=parents[0] if parents else None, on_event=on_event)
+            _verify(stage, folder)
+            before = restarts.given_up(folder)
+            collapsed = (result or {}).get("collapse")
+            if not collapsed or len(before) >= stage.train.restarts:
+                return {**(result or {}), "restarts": before} if before else dict(result or {})
+            from xtl import multihost
+
+            multihost.barrier(f"collapsed/{folder}/{len(before)}")  # every host has seen what is on record
+            if writes:
+                restarts.give_up(stage, folder, collapsed)
+            multihost.barrier(f"restarting/{folder}/{len(before)}")
+            on_event({"kind": "note", "text": f"collapsed ({collapsed}): again at half the learning rate"})
 
     def _stage(self, unit: Unit) -> ConfigDict:
         """The stage with what depends on this WORKDIR: where tokenised data is kept."""

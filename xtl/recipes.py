@@ -18,7 +18,8 @@ ADAMW: Fields = {"b1": 0.9, "b2": 0.999, "eps": 1e-8, "clip_norm": 1.0, "decay":
 
 # Early stopping on 500 English dev examples; jiant evaluates every 1,000 steps and waits for 30 evaluations.
 JIANT_SELECT: Fields = {"every": 1000, "examples": 500, "patience": 30}
-JIANT_TRAIN: Fields = {**ADAMW, "learning_rate": 1e-5, "warmup": 0.1, "weight_decay": 0.01}
+# XLM-R large collapses now and then, even at this rate: two more attempts, each at half the rate before.
+JIANT_TRAIN: Fields = {**ADAMW, "learning_rate": 1e-5, "warmup": 0.1, "weight_decay": 0.01, "restarts": 2}
 
 # The paper's intermediate batch sizes and epochs. Lengths are jiant's: 256, and 384 for QA.
 PAPER = {

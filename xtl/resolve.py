@@ -183,9 +183,10 @@ class _Source:
         return tuple(there)
 
     def revision(self, task: Task, split: str, languages: tuple[str, ...]) -> str:
-        """Digest of what will be read of one task."""
+        """Digest of what will be read of one task; without looking, of the options it would be read with."""
         if not self.look:
-            return ""
+            options = (self.data.get("options") or {}).get(task.name)
+            return digest(options) if options else ""
         from xtl.data import sources
 
         return digest([sources.revision(task, self.data, language=x, split=split) for x in sorted(languages)])
@@ -212,7 +213,7 @@ def _check(stage: Mapping[str, Any], *, where: str) -> None:
         raise XtlError(f"{where} has train.{'steps' if train['steps'] else 'epochs'} but no tasks to train on")
     if not tasks and stage["start"] == "scratch":
         raise XtlError(f"{where} evaluates an untrained encoder; set start to a stage or a model")
-    for key in ("steps", "epochs", "warmup", "weight_decay", "clip_norm"):
+    for key in ("steps", "epochs", "warmup", "weight_decay", "clip_norm", "restarts"):
         if train[key] < 0:
             raise XtlError(f"{where}.train.{key} is negative: {train[key]}")
     for key in ("learning_rate", "accumulate", "slots"):

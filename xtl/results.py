@@ -42,13 +42,18 @@ class Results:
     intermediates: list[str] = field(default_factory=list)  # in the order of the config, the baseline first
     metrics: dict[str, str] = field(default_factory=dict)  # target -> the metric that stands for it
     missing: dict[str, str] = field(default_factory=dict)
+    remarks: dict[str, str] = field(default_factory=dict)  # stage -> what its numbers must be read with
 
 
 def collect(workdir: Workdir, *, pipeline: str = "") -> Results:
     """The results of every pipeline that was launched in WORKDIR, or of one."""
     found = Results()
     for entry in workdir.read_plan():
-        if entry["phase"] not in TABLED or pipeline not in ("", entry["pipeline"]):
+        if pipeline not in ("", entry["pipeline"]):
+            continue
+        if entry.get("remark"):
+            found.remarks[entry["name"]] = entry["remark"]
+        if entry["phase"] not in TABLED:
             continue
         if entry["intermediate"] not in found.intermediates:
             found.intermediates.append(entry["intermediate"])
@@ -133,6 +138,7 @@ class Table:
     columns: list[Column]
     cells: dict[str, list[Cell | None]]
     missing: dict[str, str]
+    remarks: dict[str, str] = field(default_factory=dict)
 
 
 def table(results: Results) -> Table:
@@ -154,7 +160,7 @@ def table(results: Results) -> Table:
         label: [_cell(seeds[label], seeds.get(BASELINE, {}) if label != BASELINE else {}) for seeds in per_seed]
         for label in results.intermediates
     }
-    return Table(columns, cells, dict(results.missing))
+    return Table(columns, cells, dict(results.missing), dict(results.remarks))
 
 
 def _by_seed(scores: Mapping[tuple[str, int, str], float], label: str, languages: Sequence[str]) -> dict[int, float]:
@@ -189,4 +195,5 @@ def to_json(results: Results) -> dict[str, Any]:
             for label, cells in made.cells.items()
         },
         "missing": made.missing,
+        "remarks": made.remarks,
     }

@@ -28,6 +28,8 @@ def results_tables(result: Table, *, width: int) -> Iterator[RenderableType]:
         used += size
     for block in blocks:
         yield _block(result, block, label=label)
+    for name, remark in result.remarks.items():
+        yield Text(f"{name}: {remark}", style="yellow")
 
 
 def _same_target(result: Table, i: int) -> bool:

@@ -173,7 +173,7 @@ def train(
                         "finished": finished,
                         "selection": selection and selection.as_json(),
                         "majority": majority,
-                        "curve": meter.curve,
+                        "curve": [list(part) for part in meter.curve],  # saved in the background
                     }
                     with clock("saving"):
                         if lines is not None:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from xtl import __version__, files
+from xtl import __version__, files, restarts
 from xtl.errors import XtlError
 
 SHORT = 8  # hex digits of a fingerprint in a folder name
@@ -103,14 +103,13 @@ class Workdir:
 
     def _with_states(self, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
         known = self.folders()
-        return [
-            {
-                **entry,
-                "folder": self.folder(entry["fingerprint"], entry["name"], known=known).name,
-                "state": self.status(entry["fingerprint"], entry["name"], known=known)["state"],
-            }
-            for entry in entries
-        ]
+        found = []
+        for entry in entries:
+            status = self.status(entry["fingerprint"], entry["name"], known=known)
+            folder = self.folder(entry["fingerprint"], entry["name"], known=known).name
+            remark = remarked(status)
+            found.append({**entry, "folder": folder, "state": status["state"]} | ({"remark": remark} if remark else {}))
+        return found
 
     def write_plan(self, pipeline: str, entries: list[dict[str, Any]] | None = None) -> None:
         """Put a pipeline's stages in the place of what it had before, or only bring the states up to date."""
@@ -120,6 +119,14 @@ class Workdir:
                 others = [entry for entry in known if entry["pipeline"] != pipeline]
                 known = others + self._with_states([{"pipeline": pipeline, **entry} for entry in entries])
             files.write_json(self.path / "plan.json", {"stages": known})
+
+
+def remarked(status: Status) -> str:
+    """What a reader of the results must know of a finished stage: that it collapsed, and was trained again."""
+    result = status.get("result") or {}
+    again = restarts.said(result.get("restarts") or [])
+    still = f"looks collapsed: {result['collapse']}" if result.get("collapse") else "trained again" if again else ""
+    return "; ".join(filter(None, [again, still]))
 
 
 def _path(path: files.Pathish) -> Path:
