@@ -163,7 +163,7 @@ def product(x: jax.Array, kernel: jax.Array, axes: tuple[str | None, str | None]
     into, out = (None if name == "embed" else name for name in split)
     lead = ("rows", *(None,) * (x.ndim - 2))
 
-    def local(x, kernel):
+    def local(x: jax.Array, kernel: jax.Array) -> jax.Array:
         if "embed" in split:
             kernel = jax.lax.all_gather(kernel, RULES["embed"], axis=split.index("embed"), tiled=True)
         y = jnp.matmul(x, kernel)

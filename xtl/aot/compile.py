@@ -92,6 +92,7 @@ class Compiled:
 
 def compile_step(step: Step, topology: Topology, mesh: Mesh, *, flags: Mapping[str, str] | None = None) -> Compiled:
     """Compile for a mesh of the topology's devices. Raises DoesNotFit, or XtlError for a flag the compiler refuses."""
+    function: Any
     if step.kind == "train":
         function, arguments = build_train_step(step.config, step.task, mesh), train_arguments(step, mesh)
     else:
@@ -130,10 +131,12 @@ def _explained(error: Exception, step: Step, topology: Topology) -> Exception:
 
 
 def save(compiled: Compiled, path: Path) -> None:
-    """The executable as a file that `load` reads on a machine of that slice with the same libraries."""
+    """The executable as a file that `load` reads on a machine of that slice with the same libraries, and beside it its
+    optimized HLO as text."""
     from jax.experimental import serialize_executable
 
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".hlo").write_text(compiled.text)
     path.write_bytes(pickle.dumps(serialize_executable.serialize(compiled.executable)))
 
 

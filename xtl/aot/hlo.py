@@ -112,7 +112,8 @@ def _constant(one: Instruction) -> str | None:
 def parse(text: str) -> Module:
     """The module of `compiled.as_text()`; XtlError if it is no HLO text."""
     computations: dict[str, tuple[Instruction, ...]] = {}
-    entry, lines, name = "", [], ""
+    lines: list[Instruction] = []
+    entry = name = ""
     for line in text.splitlines():
         head = _HEAD.match(line)
         if head:

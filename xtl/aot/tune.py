@@ -157,7 +157,7 @@ class Tuner:
         """The step as a choice would run it, with so many layers (0: all)."""
         layers = layers or self.step.config.layers
         scan = math.gcd(choice.scan, layers) if choice.scan else 0
-        changes = {"remat": choice.remat, "scan": scan, "attention": choice.attention, "layers": layers}
+        changes: dict[str, Any] = {"remat": choice.remat, "scan": scan, "attention": choice.attention, "layers": layers}
         step = replace(self.step, config=replace(self.step.config, **changes))
         return step.with_rows(choice.rows, choice.data * choice.fsdp)
 

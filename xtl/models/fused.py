@@ -9,6 +9,8 @@ Letters: R rows, T row length (query), S row length (key), H heads, K head size,
 
 import functools
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,9 +24,18 @@ from xtl.models.layers import keep_below, last_bits, lead_bits
 
 LANES = 128
 NEVER = -1e30
+Ref = Any  # a block in vector memory, or scalars
 
 
-def fused(q_rthk, k_rthk, v_rthk, segments_rt, *, rate: float = 0.0, key=None):
+def fused(
+    q_rthk: jax.Array,
+    k_rthk: jax.Array,
+    v_rthk: jax.Array,
+    segments_rt: jax.Array,
+    *,
+    rate: float = 0.0,
+    key: jax.Array | None = None,
+) -> jax.Array:
     """Context [R, T, H, K] of queries that are scaled already.
 
     T must be a multiple of 16, and the heads of a device must fill whole 128-lane registers, else XtlError.
@@ -32,17 +43,19 @@ def fused(q_rthk, k_rthk, v_rthk, segments_rt, *, rate: float = 0.0, key=None):
     rows, length, heads, _ = q_rthk.shape
     if length % 16:
         raise XtlError(f"attention 'fused' needs a row length that is a multiple of 16, not {length}")
-    rate = 0.0 if key is None else rate
-    seeds_rh = lead_bits(key, (rows, heads)) if rate else jnp.zeros((rows, heads), jnp.uint32)
-    second = jax.random.key_data(key).ravel()[1:2] if rate else jnp.zeros((1,), jnp.uint32)
+    if key is None or rate == 0.0:
+        rate, seeds_rh, second = 0.0, jnp.zeros((rows, heads), jnp.uint32), jnp.zeros((1,), jnp.uint32)
+    else:
+        seeds_rh, second = lead_bits(key, (rows, heads)), jax.random.key_data(key).ravel()[1:2]
 
-    def local(q_rthk, k_rthk, v_rthk, segments_rt, seeds_rh, second):
-        shape = q_rthk.shape
+    def local(*arrays: jax.Array) -> jax.Array:
+        *qkv, segments_rt, seeds_rh, second = arrays
+        shape = qkv[0].shape
         if shape[2] * shape[3] % math.lcm(shape[3], LANES):
             raise XtlError(
                 f"attention 'fused': {shape[2]} heads of {shape[3]} a device do not fill registers of {LANES}"
             )
-        flat = (x.reshape(*shape[:2], -1) for x in (q_rthk, k_rthk, v_rthk))
+        flat = (x.reshape(*shape[:2], -1) for x in qkv)
         run = _attention(shape[3], rate)
         return run(*flat, segments_rt, seeds_rh, second).reshape(shape)
 
@@ -52,26 +65,37 @@ def fused(q_rthk, k_rthk, v_rthk, segments_rt, *, rate: float = 0.0, key=None):
 
 
 @functools.cache
-def _attention(head_size: int, rate: float):
+def _attention(head_size: int, rate: float) -> Callable[..., jax.Array]:
     """attention(q_rtd, k_rtd, v_rtd, segments_rt, seeds_rh, second) -> context_rtd, differentiable in q, k, v."""
     call = functools.partial(_call, head_size=head_size, rate=rate)
 
     @jax.custom_vjp
-    def attention(q_rtd, k_rtd, v_rtd, segments_rt, seeds_rh, second):
-        return call(_forward, (q_rtd, k_rtd, v_rtd), segments_rt, seeds_rh, second, products=2)[0]
+    def attention(*arrays: jax.Array) -> jax.Array:
+        *qkv_rtd, segments_rt, seeds_rh, second = arrays
+        return call(_forward, qkv_rtd, segments_rt, seeds_rh, second, products=2)[0]
 
-    def forward(*args):
-        return attention(*args), args
+    def forward(*arrays: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+        return attention(*arrays), arrays
 
-    def backward(args, grad_rtd):
-        *qkv, segments_rt, seeds_rh, second = args
+    def backward(arrays: tuple[jax.Array, ...], grad_rtd: jax.Array) -> tuple[jax.Array | None, ...]:
+        *qkv, segments_rt, seeds_rh, second = arrays
         return *call(_backward, (*qkv, grad_rtd), segments_rt, seeds_rh, second, products=5), None, None, None
 
     attention.defvjp(forward, backward)
     return attention
 
 
-def _call(kernel, arrays_rtd, segments_rt, seeds_rh, second, *, products: int, head_size: int, rate: float):
+def _call(
+    kernel: Callable[..., None],
+    arrays_rtd: Sequence[jax.Array],
+    segments_rt: jax.Array,
+    seeds_rh: jax.Array,
+    second: jax.Array,
+    *,
+    products: int,
+    head_size: int,
+    rate: float,
+) -> Any:
     rows, length, hidden = arrays_rtd[0].shape
     width = math.lcm(head_size, LANES)
     group = width // head_size
@@ -104,7 +128,20 @@ def _call(kernel, arrays_rtd, segments_rt, seeds_rh, second, *, products: int, h
 # ---------------------------------------------------------------- kernels
 
 
-def _forward(seeds, second, segments, q_ref, k_ref, v_ref, out_ref, bias_ref, *, group, head_size, rate):
+def _forward(
+    seeds: Ref,
+    second: Ref,
+    segments: Ref,
+    q_ref: Ref,
+    k_ref: Ref,
+    v_ref: Ref,
+    out_ref: Ref,
+    bias_ref: Ref,
+    *,
+    group: int,
+    head_size: int,
+    rate: float,
+) -> None:
     _same_segment(segments, bias_ref)
     parts = []
     for head in range(group):
@@ -114,7 +151,19 @@ def _forward(seeds, second, segments, q_ref, k_ref, v_ref, out_ref, bias_ref, *,
     out_ref[0] = jnp.concatenate(parts, axis=1).astype(out_ref.dtype)
 
 
-def _backward(seeds, second, segments, q_ref, k_ref, v_ref, grad_ref, *rest, group, head_size, rate):
+def _backward(
+    seeds: Ref,
+    second: Ref,
+    segments: Ref,
+    q_ref: Ref,
+    k_ref: Ref,
+    v_ref: Ref,
+    grad_ref: Ref,
+    *rest: Ref,
+    group: int,
+    head_size: int,
+    rate: float,
+) -> None:
     *out_refs, bias_ref = rest
     _same_segment(segments, bias_ref)
     parts = []
@@ -130,16 +179,18 @@ def _backward(seeds, second, segments, q_ref, k_ref, v_ref, grad_ref, *rest, gro
         ref[0] = jnp.concatenate(columns, axis=1).astype(ref.dtype)
 
 
-def _same_segment(segments, bias_ref):
+def _same_segment(segments: Ref, bias_ref: Ref) -> None:
     """0 where query and key are of one segment, else -1e30; once a row."""
 
     @pl.when(pl.program_id(1) == 0)
-    def _():
+    def _() -> None:
         key_ts = jnp.broadcast_to(segments[0], bias_ref.shape)
         bias_ref[...] = jnp.where(key_ts == key_ts.T, 0.0, NEVER)
 
 
-def _probabilities(q_tk, k_sk, bias_ref, seeds, second, head, group, rate):
+def _probabilities(
+    q_tk: jax.Array, k_sk: jax.Array, bias_ref: Ref, seeds: Ref, second: Ref, head: int, group: int, rate: float
+) -> tuple[jax.Array, jax.Array | None]:
     """(softmax before dropout, float32; what dropout keeps, or None)."""
     scores_ts = _dot(q_tk, k_sk, 1, 1) + bias_ref[...]
     exp_ts = jnp.exp(scores_ts - jnp.max(scores_ts, axis=1, keepdims=True))
@@ -150,15 +201,15 @@ def _probabilities(q_tk, k_sk, bias_ref, seeds, second, head, group, rate):
     return probs_ts, keep_below(rate, last_bits(seed, second[0], scores_ts.shape))
 
 
-def _head(ref, head: int, head_size: int):
+def _head(ref: Ref, head: int, head_size: int) -> jax.Array:
     return ref[0, :, head * head_size : (head + 1) * head_size]
 
 
-def _dropped(x, keep, rate: float):
+def _dropped(x: jax.Array, keep: jax.Array | None, rate: float) -> jax.Array:
     return x if keep is None else jnp.where(keep, x * jnp.asarray(1.0 / (1.0 - rate), x.dtype), jnp.zeros((), x.dtype))
 
 
-def _dot(a, b, a_axis: int, b_axis: int):
+def _dot(a: jax.Array, b: jax.Array, a_axis: int, b_axis: int) -> jax.Array:
     """Product over one axis of each, summed in float32."""
     precision = lax.Precision.HIGHEST if a.dtype == jnp.float32 else None
     dims = (((a_axis,), (b_axis,)), ((), ()))

@@ -83,7 +83,9 @@ def _normalised(x: jax.Array, scale: jax.Array, bias: jax.Array, eps: float, dty
     return _normalised_forward(x, scale, bias, eps, dtype)[0]
 
 
-def _normalised_forward(x, scale, bias, eps, dtype):
+def _normalised_forward(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, eps: float, dtype: str
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     x32 = x.astype(jnp.float32)
     mean = jnp.mean(x32, axis=-1, keepdims=True)
     variance = jnp.mean(jnp.square(x32), axis=-1, keepdims=True) - jnp.square(mean)
@@ -92,7 +94,9 @@ def _normalised_forward(x, scale, bias, eps, dtype):
     return y.astype(dtype), (x, mean, inverse, scale)
 
 
-def _normalised_backward(eps, dtype, kept, grad):
+def _normalised_backward(
+    eps: float, dtype: str, kept: tuple[jax.Array, ...], grad: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     x, mean, inverse, scale = kept
     grad, unit = grad.astype(jnp.float32), (x.astype(jnp.float32) - mean) * inverse
     lead, scaled = tuple(range(x.ndim - 1)), grad * scale
