@@ -54,7 +54,7 @@ class FakeTrain:
         self.seconds, self.fails, self.interrupted_at = seconds, fails, interrupted_at
         self.calls = []
 
-    def __call__(self, stage, folder, *, parent, on_event):
+    def __call__(self, stage, folder, *, parent, on_event, profile=None):
         folder = Path(folder)
         self.calls.append((stage.name, folder, parent))
         with open(folder.parent.parent / "trained.log", "a") as log:

@@ -91,7 +91,6 @@ def test_a_command_that_cannot_be_understood_is_one_line_and_status_2(capsys, wo
         (["--config.stages.mlm.train.stepz=3"], "unknown key 'stepz'. Did you mean 'steps'?"),
         (["--config.stages.mlm.train.steps=x"], "must be a whole number, not 'x'"),
         (["--config.encoder.size=tinyy"], "unknown size 'tinyy'. Did you mean 'tiny'?"),
-        (["--config.data.source=files"], "data.root is not set"),
         (["--config.data.source=files", "--config.data.root=/no/such/folder"], "/no/such/folder does not exist"),
         (["--config.data.world.seeed=3"], "unknown world option 'seeed'"),
         (["--config.stages.mnli.start=stage:mlmm"], "there is no such stage. Did you mean 'mlm'?"),
@@ -101,6 +100,14 @@ def test_a_config_that_cannot_work_is_one_line_and_status_1(capsys, config_file,
     config = [] if any(word.startswith("--config=") for word in words) else [f"--config={config_file}"]
     status, _, err = said(capsys, "plan", *config, *words)
     assert status == 1 and match in err and err.count("\n") == 1
+
+
+def test_a_plan_without_its_data_says_so_and_a_run_is_refused(capsys, config_file):
+    words = [f"--config={config_file}", "--config.data.source=files"]
+    status, out, _ = said(capsys, "plan", *words)
+    assert status == 0 and "data not looked at (data.root is not set" in out
+    status, _, err = said(capsys, "run", *words)
+    assert status == 1 and "data.root is not set" in err and err.count("\n") == 1
 
 
 def test_debug_adds_the_traceback(capsys):

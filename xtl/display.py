@@ -88,6 +88,8 @@ class Board:
                 one.seconds_left = (one.steps - one.step) * event["seconds_per_step"]
         elif kind == "select":
             one.score = f"dev {event['score']:.1f}"
+            if len(event.get("scores", ())) > 1:
+                one.score += f" ({' '.join(f'{x} {score:.1f}' for x, score in event['scores'].items())})"
         elif kind == "eval":
             one.note = f"evaluated {event['task']} {event['language']}"
         elif kind == "note":
@@ -123,7 +125,8 @@ class Board:
         return found
 
     def seconds_left(self) -> float | None:
-        """Until the last target: what runs at its own speed, what waits as long as its likes took; None if unknown."""
+        """Until the last target: what runs at its own speed, what waits as long as its likes took (while there are none:
+        as all that is done); None if nothing is done yet."""
         took: dict[str, list[float]] = {}
         for unit in self.graph.units.values():
             one = self.progress[unit.name]
@@ -139,7 +142,8 @@ class Board:
                 total += one.seconds_left
                 continue
             alike = next((took[key] for key in _likes(self.unit(name)) if key in took), None)
-            if alike is None:
+            alike = alike or [one.seconds for one in self.progress.values() if one.seconds is not None]
+            if not alike:
                 return None
             spent = self.clock() - one.started if one.started and one.state == "running" else 0.0
             total += max(0.0, sum(alike) / len(alike) - spent)

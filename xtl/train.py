@@ -117,9 +117,10 @@ def train(
         )
         clock.resume(done, outside=meter.outside)
 
-        def log() -> None:
+        def log(**more: Any) -> None:
             record = meter.record()
             if record is not None:
+                record |= more
                 if lines is not None:
                     lines.write(record)
                 on_event({"kind": "log", "steps_total": steps, **record})
@@ -158,10 +159,14 @@ def train(
                     if improved and judged.task.family in LABELLED:
                         majority = majority_share([p for each in judged.predictions.values() for p in each])
                     metric = judged.task.metric
-                    scores = {language: values[metric] for language, values in judged.scores.items()}
-                    on_event(
-                        {"kind": "select", "step": done, "score": judged.average, "best": improved, "scores": scores}
-                    )
+                    dev = {
+                        "score": judged.average,
+                        "best": improved,
+                        "scores": {language: values[metric] for language, values in judged.scores.items()},
+                    }
+                    meter.read(all_steps=True)
+                    log(dev=dev)
+                    on_event({"kind": "select", "step": done, **dev})
 
                 finished = done == steps or bool(selection and selection.exhausted)
                 leave = told_to_leave(done)

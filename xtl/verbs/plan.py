@@ -45,14 +45,18 @@ class Sizes:
     pairs: float  # mean a example of the sum of segment length^2
 
 
-def plan(args: Any) -> None:
+def plan(args: Any) -> int:
     """Print the plan; everything that is wrong with the config is an error here, before anything runs."""
     pipeline, unseen = _resolved(args)
     graph = Graph(pipeline)
     workdir = Workdir(args.workdir or f"runs/{graph.name}")
+    if args.watch:
+        from xtl.watch import watch
+
+        return 0 if set(watch(graph, workdir).values()) == {"done"} else 1
     if args.emit:
         print(_emitted(args, graph, workdir), end="")
-        return
+        return 0
     chips, peak = _topology(args.topology) if args.topology else (0, 0.0)
     costs = {unit.name: _cost(unit, count=args.count, workdir=workdir) for unit in graph.units.values()}
     states = {unit.name: workdir.status(unit.fingerprint, unit.name)["state"] for unit in graph.units.values()}
@@ -89,6 +93,7 @@ def plan(args: Any) -> None:
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)
     cli.write_json(args, _record(graph, workdir, costs, states, hours=hours, price=args.price))
+    return 0
 
 
 def _emitted(args: Any, graph: Graph, workdir: Workdir) -> str:
