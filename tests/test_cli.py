@@ -129,7 +129,7 @@ def test_run_trains_prints_the_table_and_skips_what_is_done(capsys, tmp_path, co
     status, out, _ = said(capsys, *words)
     assert status == 0 and len(fake_train.calls) == 4
     assert "xnli accuracy" in out and "mnli" in out and "none" in out
-    assert str(workdir / "results.csv") in out and str(workdir / "report" / "report.md") in out
+    assert str(workdir / "results.csv") in out and str(workdir / "report" / "index.html") in out
     assert (workdir / "report" / "report.md").exists()
     assert json.loads((tmp_path / "r.json").read_text())["failed"] == {}
     before = (workdir / "results.csv").read_bytes()

@@ -59,6 +59,7 @@ VERBS: Mapping[str, Verb] = {
         (
             Flag("workdir", "", "DIR", "where the run lives (default: runs/NAME of the pipeline)"),
             Flag("stage", (), "NAME,...", "only these stages, and what they start from"),
+            Flag("track", (), "NAME,...", "hand all numbers to tensorboard, wandb, too (if installed)"),
             Flag("profile", "", "FIRST:LAST", "trace these steps of each stage for xprof, into the stage's profile/"),
             JSON,
         ),

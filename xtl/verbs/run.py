@@ -9,6 +9,7 @@ from xtl.config import resolve
 from xtl.display import Display
 from xtl.errors import XtlError
 from xtl.tables import results_tables
+from xtl.trackers import Trackers
 from xtl.workdir import Workdir
 
 
@@ -19,6 +20,7 @@ def run(args: Any) -> int:
     graph = pipeline.Graph(resolve(config))
     workdir = Workdir(args.workdir or f"runs/{graph.name}")
     wanted = graph.needed(args.stage or graph.stages)
+    trackers = Trackers(args.track, workdir.path, project=graph.name)
     from xtl import multihost  # brings JAX: after everything that can be wrong without it
 
     multihost.initialise()
@@ -28,9 +30,15 @@ def run(args: Any) -> int:
 
         studies.record(workdir, graph.name, config)
     with multihost.together():
-        with Display(graph, workdir, wanted=wanted, first=first) as show:
+        with Display(graph, workdir, wanted=wanted, first=first) as show, trackers as track:
+
+            def on_event(event: pipeline.Event) -> None:
+                show(event)
+                if first:
+                    track(event)
+
             outcome = pipeline.run(
-                graph, workdir, only=args.stage, train=_trainer(profile), on_event=show, first=first, agree=_agree
+                graph, workdir, only=args.stage, train=_trainer(profile), on_event=on_event, first=first, agree=_agree
             )
         if first:
             _conclude(args, graph, workdir, outcome)
