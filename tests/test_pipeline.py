@@ -1,6 +1,7 @@
 """The graph: what is trained, once, in which order, under kills, failures and several launches."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -252,3 +253,34 @@ def test_every_host_does_what_the_first_one_chooses(tmp_path):
     follower, choices = FakeTrain(), iter(chosen)
     run(graph, Workdir(tmp_path), train=follower, first=False, agree=lambda _: next(choices))
     assert [call[:2] for call in follower.calls] == [call[:2] for call in first.calls]
+
+
+@pytest.mark.procs
+def test_kills_at_random_moments_leave_the_bytes_of_an_undisturbed_run(tmp_path):
+    run(small_graph(), Workdir(tmp_path / "alone"), train=FakeTrain())
+    chance, killed = random.Random(0), 0
+    for _ in range(5):
+        one = launch(tmp_path / "cut", 0.1)
+        try:
+            one.wait(timeout=chance.uniform(1.5, 4.0))
+        except subprocess.TimeoutExpired:
+            one.kill()
+            one.wait()
+            killed += 1
+    assert run(small_graph(), Workdir(tmp_path / "cut"), train=FakeTrain()).complete
+    assert killed and len(trained(tmp_path / "cut", "begin")) <= ALL + killed
+    assert (tmp_path / "cut/results.csv").read_bytes() == (tmp_path / "alone/results.csv").read_bytes()
+
+
+@pytest.mark.procs
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [["--kills=4"], ["--launches=4", "--killed=2"]])
+def test_real_stages_survive_kills_and_company(tmp_path, words):
+    size = [f"--config.encoder.{key}={n}" for key, n in (("hidden", 32), ("layers", 1), ("mlp", 64))]
+    size += [f"--config.data.world.{key}={n}" for key, n in (("documents", 60), ("train", 60), ("dev", 8), ("test", 8))]
+    config = ["--config=configs/demo.py:mlm_steps=20,steps=10", "--config.system.checkpoint_every=5", *size]
+    script = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "scripts", "crash_test.py")
+    found = subprocess.run(
+        [sys.executable, script, f"--workdir={tmp_path}", *words, *config], capture_output=True, text=True
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
