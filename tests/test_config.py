@@ -104,6 +104,22 @@ def test_a_grid_is_conditions_times_targets_times_seeds():
     assert made.stages["none-tatoeba"].phase == "eval" and made.stages["none-tatoeba"].start == "stage:mlm"
 
 
+def test_learning_rates_are_an_axis_of_the_grid():
+    targets = config.targets(["xnli", "tatoeba"])
+    conditions = {"none": None, "mnli": config.recipe("mnli", source="paper")}
+    stages = {s.name: s for s in config.grid(start="m/m", conditions=conditions, targets=targets, rates=(1e-5, 3.5e-6))}
+    assert sorted(stages) == sorted(
+        ["mnli", "none-tatoeba", "mnli-tatoeba"]
+        + [f"{label}@{rate}-xnli" for label in ("none", "mnli") for rate in ("1e-5", "35e-7")]
+    )
+    one = stages["mnli@35e-7-xnli"]
+    assert (one.intermediate, one.start, one.train.learning_rate) == ("mnli@35e-7", "stage:mnli", 3.5e-6)
+    rows = config.swept(conditions, (1e-5, 5e-6))
+    assert list(rows) == ["none", "mnli@1e-5", "mnli@5e-6"] and rows["none"] is None
+    assert rows["mnli@5e-6"]["train"]["learning_rate"] == 5e-6 and rows["mnli@5e-6"]["train"]["epochs"] == 2.0
+    assert [config.short(rate) for rate in (1e-3, 2e-5, 1.25e-4, 1.0, 10.0)] == ["1e-3", "2e-5", "125e-6", "1e0", "1e1"]
+
+
 def test_targets_that_train_alike_share_a_stage():
     found = config.targets({"xnli": {}, "xquad": {}, "mlqa": {"split": "dev"}, "tydiqa": {}, "tatoeba": {}})
     assert list(found) == ["xnli", "xquad+mlqa", "tydiqa", "tatoeba"]

@@ -14,7 +14,7 @@ config leaves open (languages, lengths, digests of the data) `resolve` fills in,
 
 import importlib.util
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -41,6 +41,7 @@ __all__ = [
     "recipe",
     "resolve",
     "stage",
+    "swept",
     "targets",
     "task_weights",
     "with_steps",
@@ -148,6 +149,7 @@ def grid(
     conditions: Mapping[str, Mapping[str, Any] | None],
     targets: Mapping[str, Mapping[str, Any]],
     seeds: Iterable[int] = (0,),
+    rates: Sequence[float] = (),
     prefix: str = "",
     **changes: Any,
 ) -> Iterator[ConfigDict]:
@@ -155,6 +157,8 @@ def grid(
 
     start: where conditions start ("stage:mlm", a model folder, a hub id). conditions: the rows of the table; None is
     the baseline without intermediate training. targets: columns, see `targets`; one without tasks is only evaluated.
+    rates: learning rates that every target is trained at, each a row of its own, CONDITION@RATE, from one and the same
+    intermediate stage (to sweep those of intermediate stages, give `conditions` through `swept`).
     prefix tells several grids of one pipeline apart ("large-"); changes are laid over every stage.
     A target's "first" holds the fields of a stage that is trained before it (xcopa: Social IQa, then COPA).
     Names: CONDITION and CONDITION-TARGET, with -sSEED for every seed but 0, so that adding seeds renames nothing.
@@ -170,14 +174,46 @@ def grid(
                 )
                 origin = f"stage:{label}{tail}"
             for target, own in targets.items():
-                phase = "target" if own.get("tasks") else "eval"
-                base = {**common, "phase": phase, "start": origin}
-                if "first" in own:
-                    before = f"{label}-{target}-first{tail}"
-                    yield stage(before, **merged({**base, "phase": "intermediate"}, own["first"], changes))
-                    base["start"] = f"stage:{before}"
-                rest = {key: value for key, value in own.items() if key != "first"}
-                yield stage(f"{label}-{target}{tail}", **merged(base, rest, changes))
+                base = {**common, "start": origin}
+                for rate in rates if own.get("tasks") else ():
+                    row = f"{label}@{short(rate)}"
+                    at_rate = {**base, "intermediate": row}
+                    yield from _target(f"{row}-{target}", tail, at_rate, merged(own, _at(rate)), changes)
+                if not rates or not own.get("tasks"):
+                    yield from _target(f"{label}-{target}", tail, base, own, changes)
+
+
+def _target(
+    name: str, tail: str, common: Mapping[str, Any], own: Mapping[str, Any], changes: Mapping[str, Any]
+) -> Iterator[ConfigDict]:
+    base = {**common, "phase": "target" if own.get("tasks") else "eval"}
+    if "first" in own:
+        yield stage(f"{name}-first{tail}", **merged({**base, "phase": "intermediate"}, own["first"], changes))
+        base["start"] = f"stage:{name}-first{tail}"
+    yield stage(name + tail, **merged(base, {key: value for key, value in own.items() if key != "first"}, changes))
+
+
+def swept(conditions: Mapping[str, Mapping[str, Any] | None], rates: Iterable[float]) -> dict[str, Any]:
+    """Conditions at several learning rates, CONDITION@RATE; the baseline, which trains nothing, stays one."""
+    found: dict[str, Any] = {}
+    for name, fields in conditions.items():
+        if fields is None:
+            found[name] = None
+        else:
+            found |= {f"{name}@{short(rate)}": merged(fields, _at(rate)) for rate in rates}
+    return found
+
+
+def short(rate: float) -> str:
+    """A learning rate as part of a name, which has no dots: 1e-5, 15e-6."""
+    digits, _, power = f"{rate:e}".partition("e")
+    whole = digits.rstrip("0").rstrip(".")
+    decimals = len(whole.partition(".")[2])
+    return f"{whole.replace('.', '')}e{int(power) - decimals}"
+
+
+def _at(rate: float) -> dict[str, Any]:
+    return {"train": {"learning_rate": rate}}
 
 
 def merged(*sections: Mapping[str, Any]) -> dict[str, Any]:
