@@ -58,7 +58,7 @@ class Watchdog:
         self._beats = 0
         self._seen: dict[int, tuple[str, float]] = {}  # the last sign of life of each host, and when it was new
         self._stop = threading.Event()
-        self._gave_up = False
+        self._gave_up = ""  # why
         self._thread = threading.Thread(target=self._run, name="xtl-watchdog", daemon=True)
 
     def start(self) -> "Watchdog":
@@ -78,7 +78,7 @@ class Watchdog:
         """Tell the other hosts that this one ends, and why. The process is gone within the grace and a little."""
         if self._gave_up:
             return
-        self._gave_up = True
+        self._gave_up = reason or "no reason given"
         with contextlib.suppress(Exception):
             self._leave_word(self.process, f"{self._title(self.process, self.name)}: {reason}")
         self._stop.set()
@@ -98,7 +98,7 @@ class Watchdog:
                 return
         if self._gave_up:
             time.sleep(self.grace_s + (2 * self.beat_s if self.process == 0 else 0))
-            self._end(f"{self._title(self.process, self.name)} leaves without the others")
+            self._end(f"{self._title(self.process, self.name)} leaves without the others: {self._gave_up}")
 
     def look(self) -> str | None:
         """Give a sign of life and look at the others'; the line to end with, if one of them is gone."""
