@@ -1,6 +1,7 @@
 """Run folders with made-up results, of any size, for the tests of the report: nothing is trained."""
 
 import hashlib
+import json
 import math
 
 from xtl import files
@@ -28,6 +29,7 @@ def make_run(
     select=True,
     sweep=False,
     collapsed=(),
+    restarted=(),
     dropped=None,
     name="paper",
 ):
@@ -45,6 +47,8 @@ def make_run(
         if trained_as or state == "pending":
             return
         result = {"steps": 1000 if tasks else 0, "collapse": "the loss is flat" if stage in collapsed else ""}
+        if stage in restarted:
+            result["restarts"] = [{"learning_rate": 1e-5, "reason": "the loss is flat"}]
         if tasks:
             result |= {"tokens": 10**6, "examples": 20_000}
             if select:
@@ -62,10 +66,13 @@ def make_run(
              "tasks": {task: {"batch_size": 32} for task in tasks}, "train": {"learning_rate": 1e-5}},
         )  # fmt: skip
         if tasks:
-            lines = (
-                f'{{"step": {s}, "loss": {3 * math.exp(-s / 400) + 0.1 * noise(stage, s):.4f}, "tokens": 1000}}\n'
-                for s in range(100, 1001, 100)
-            )
+            lines = []
+            for step in range(100, 1001, 100):
+                record = {"step": step, "loss": 3 * math.exp(-step / 400) + 0.1 * noise(stage, step), "tokens": 1000}
+                if select and step % 200 == 0:
+                    score = 70 - 40 * math.exp(-step / 300) + noise(stage, step, "dev")
+                    record["dev"] = {"score": score, "best": True, "scores": {"en": score}}
+                lines.append(json.dumps(record) + "\n")
             files.atomic_write(folder / "metrics.jsonl", "".join(lines))
         if state == "done":
             for task in evaluate:

@@ -44,6 +44,7 @@ def whole(tmp_path_factory):
         sweep=True,
         states={"ccg-s1": "failed", "ccg-xnli-s1": "pending", "ccg-tatoeba-s1": "pending"},
         collapsed=("mnli-xnli",),
+        restarted=("ccg-xnli",),
         dropped={"xnli": {"sw": {"no label": 7}}},
     )
     report.write(workdir)
@@ -79,7 +80,7 @@ def test_every_number_leads_to_its_stage_and_ids_are_unique(whole):
 def test_the_page_names_what_is_missing_failed_collapsed_and_dropped(whole):
     for text in (text_of(whole), (whole.path / "report" / "report.md").read_text("utf-8")):
         assert "out of luck" in text and "starts from ccg-s1, which is not done" in text
-        assert "the loss is flat" in text and "no label" in text
+        assert "the loss is flat" in text and "collapsed at 1e-05, trained again lower" in text and "no label" in text
 
 
 def test_retrieval_scores_stand_beside_their_layer_and_pooling(whole):
@@ -143,7 +144,13 @@ def test_the_verb_rebuilds_the_report_and_says_what_is_missing(tmp_path, capsys)
 def test_figures_are_files_for_paper_and_themed_elements_of_the_page(whole):
     folder = whole.path / "report" / "figures"
     names = {p.stem for p in folder.iterdir()}
-    assert {"distance-mnli", "heatmap-xnli", "curve-target-xnli-loss", "sweep-tatoeba-mean"} <= names
+    assert {
+        "distance-mnli",
+        "heatmap-xnli",
+        "curve-target-xnli-loss",
+        "curve-target-xnli-dev",
+        "sweep-tatoeba-mean",
+    } <= names
     assert all((folder / f"{name}.{kind}").stat().st_size > 1000 for name in names for kind in ("svg", "png"))
     drawn = re.findall(r"<svg role=.*?</svg>", text_of(whole), flags=re.S)
     assert len(drawn) == len([name for name in names if not name.startswith("heatmap")])

@@ -151,7 +151,7 @@ def _curves(run: Run, looks: Mapping[str, Any]) -> Drawn:
             panels.setdefault((stage.phase, stage.purpose), []).append(stage)
     for (phase, purpose), stages in panels.items():
         name = f"curve-{phase}-{purpose}".replace(" → ", "-").replace(" + ", "+").replace(", ", "+")
-        for key, what in (("loss", "training loss"), ("dev_score", "development score")):
+        for key, what in (("loss", "training loss"), ("dev", "development score")):
             lines = {stage.name: _line(stage, key) for stage in stages}
             lines = {stage: line for stage, line in lines.items() if len(line) > 1}
             if lines:
@@ -164,7 +164,8 @@ def _curves(run: Run, looks: Mapping[str, Any]) -> Drawn:
 
 
 def _line(stage: Stage, key: str) -> list[tuple[int, float]]:
-    return [(record["step"], record[key]) for record in stage.log if record.get(key) is not None]
+    values = ((r["step"], r.get("dev", {}).get("score") if key == "dev" else r.get(key)) for r in stage.log)
+    return [(step, value) for step, value in values if value is not None]
 
 
 def _draw_curves(stages: Sequence[Stage], key: str, what: str, purpose: str, looks: Mapping[str, Any]) -> Any:

@@ -79,5 +79,5 @@ def _problems(part: page.Part) -> Iterator[str]:
         return
     yield "### Missing, and to doubt\n"
     yield from (f"- {name} ({state}){': ' + why if why else ''}" for name, state, why in found["missing"])
-    yield from (f"- {name} looks collapsed: {why}" for name, why in found["collapsed"])
+    yield from (f"- {name} (collapse): {why}" for name, why in found["collapsed"])
     yield from (f"- {task} {x}: {rows} rows not used ({why})" for task, x, why, rows, _ in found["dropped"])

@@ -16,6 +16,7 @@ from xtl.report.figures import Figure
 from xtl.report.gather import Run, Stage
 from xtl.report.languages import Atlas
 from xtl.report.significance import LEVELS, Tests
+from xtl.restarts import said
 from xtl.results import BASELINE, Cell
 
 FULL = 6.0  # points: from here the colour of a difference is at its strongest, unless the table holds larger ones
@@ -325,6 +326,9 @@ def problems(run: Run) -> dict[str, list[Any]]:
         if stage.state != "done"
     ]
     collapsed = [(stage.name, str(stage.result["collapse"])) for stage in run.units if stage.result.get("collapse")]
+    collapsed += [
+        (s.name, f"{said(s.result['restarts'])}, trained again lower") for s in run.units if s.result.get("restarts")
+    ]
     counted = Counter((*row[:3], str(row[3])) for stage in run.units for row in stage.dropped())
     dropped = [(*row, str(stages)) for row, stages in counted.items()]
     again = [(s.name, str(s.status["attempt"])) for s in run.units if s.status.get("attempt", 1) > 1]
