@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """References of the methods paragraphs, by the way they are cited there."""
 
 REFERENCES = {

@@ -60,7 +60,8 @@ def world_languages(options: Mapping[str, Any] | None = None) -> pd.DataFrame:
     """The world's languages in the same columns. Size is the language's share of MLM text (1 = "high")."""
     from xtl import world
 
-    table = world.make_world(options).table
+    made = world.make_world(options)
+    table = made.table
     shares = {code: row.data_share for code, row in table.items()}
     smallest = min(share for share in shares.values() if share)
     affixes = {"weak": 0.25, "isolating": 0.0, "fusional": 0.5, "agglutinative": 1.0}
@@ -72,7 +73,7 @@ def world_languages(options: Mapping[str, Any] | None = None) -> pd.DataFrame:
                 "family": row.affixation,
                 "script": row.script,
                 "order": row.order,
-                "distance": world.distance(row),
+                "distance": world.distance(code, made),
                 "shared": 99,
                 "log_size": math.log10(shares[code] or smallest / 2),
                 "absent": int(shares[code] == 0),
