@@ -38,6 +38,7 @@ def get_config(arg: str = "") -> ConfigDict:
         mlm=("no", "yes"),
         text=("english", "translated"),
         seeds=(0,),
+        effort=1.0,  # in the world: a share of the steps, for a quick look
     )
     for name, allowed in (("benchmark", BENCHMARKS), ("mlm", ("no", "yes")), ("text", ("english", "translated"))):
         given = getattr(a, name)
@@ -60,11 +61,16 @@ def get_config(arg: str = "") -> ConfigDict:
         targets["xcopa"]["first"] = {**config.recipe("socialiqa", source="xtreme"), "evaluate": {}}
     stages, start = [], a.start or HUB.get(a.encoder, f"FacebookAI/xlm-roberta-{a.encoder}")
     if a.source == "world":
-        conditions, targets, stages, start = in_the_world(conditions, targets)
+        conditions, targets, stages, start = in_the_world(conditions, targets, effort=a.effort)
     return config.pipeline(
         "paper" if a.benchmark == "xtreme" else "paper_r",
         encoder=config.encoder(a.encoder, **(WORLD_ENCODER if a.source == "world" else {})),
-        data={"source": a.source, "sources": dict.fromkeys(lacking(a.source, a.benchmark), "files")},
+        data={
+            "source": a.source,
+            "sources": dict.fromkeys(lacking(a.source, a.benchmark), "files"),
+            # The copies on the hub and in TFDS split contracted words, unlike XTREME's own files.
+            "options": {"udpos": {"fusion": False}} if a.source in ("hub", "tfds") else {},
+        },
         system={"log_every": 25, "checkpoint_every": 1000} if a.source == "world" else {},
         stages=[*stages, *config.grid(start=start, conditions=conditions, targets=targets, seeds=a.seeds)],
     )
@@ -92,8 +98,11 @@ SPEED = {"learning_rate": 1e-3, "warmup": 0.1, "sampling": {"language_exponent":
 STEPS = {"mlm": 1500, "intermediate": 300, "multi": 600, "target": 200}
 
 
-def in_the_world(conditions: dict[str, Any], targets: dict[str, Any]) -> tuple[Any, Any, list[ConfigDict], str]:
+def in_the_world(
+    conditions: dict[str, Any], targets: dict[str, Any], *, effort: float
+) -> tuple[Any, Any, list[ConfigDict], str]:
     """(conditions, targets, stages before them, their start): an encoder trained from scratch, steps for epochs."""
+    steps = {kind: max(1, round(effort * full)) for kind, full in STEPS.items()}
 
     def small(fields: Any, kind: str) -> Any:
         if not (fields or {}).get("tasks"):
@@ -101,13 +110,13 @@ def in_the_world(conditions: dict[str, Any], targets: dict[str, Any]) -> tuple[A
         if "first" in fields:
             fields = {**fields, "first": small(fields["first"], kind)}
         tasks = {name: {"batch_size": 16, "max_length": 64} for name in fields["tasks"]}
-        return config.merged(fields, {"tasks": tasks, "train": {**SPEED, "steps": STEPS[kind]}, "select": {"every": 0}})
+        return config.merged(fields, {"tasks": tasks, "train": {**SPEED, "steps": steps[kind]}, "select": {"every": 0}})
 
     pretraining = config.stage(
         "mlm",
         phase="mlm",
         tasks={"mlm": {"batch_size": 64, "max_length": 64, "languages": ()}},
-        train={**SPEED, "learning_rate": 2e-3, "steps": STEPS["mlm"]},
+        train={**SPEED, "learning_rate": 2e-3, "steps": steps["mlm"]},
     )
     rows = {
         name: small(fields, "multi" if name.startswith("multi") else "intermediate")

@@ -176,7 +176,8 @@ class _Source:
         there = wanted or sources.languages(task, self.data, split=split)
         if missing or not there:
             what = f"in {', '.join(missing)} " if missing else ""
-            near = nearest(missing[0], sources.languages(task, self.data)) if missing else ""
+            others = [x for x in sources.languages(task, self.data) if x not in missing] if missing else []
+            near = nearest(missing[0], others) if others else ""
             raise XtlError(
                 f"{where}: no {split} data {what}under {place}.{near} `xtl data --task={task.name}` says more"
             )
