@@ -24,12 +24,12 @@ from typing import Any
 import numpy as np
 
 from xtl.errors import XtlError, nearest
-from xtl.tasks.base import Loaded, Tagged, Task
+from xtl.tasks.base import Loaded, Tagged, Task, Text
 from xtl.world import text
 from xtl.world.grammar import CCG, anchor_ids, grammar, lexicons
 from xtl.world.language import LANGUAGES, SOURCE, Language
 from xtl.world.language import distance as _distance
-from xtl.world.meaning import CONCEPTS
+from xtl.world.meaning import CONCEPTS, Clause
 from xtl.world.options import SPLITS, World, make_world
 from xtl.world.tasks import KINDS, Draw, concepts_in, kind_of
 from xtl.world.tokenizer import tokenizer
@@ -70,8 +70,7 @@ def load(task: Task, language: str, split: str, options: Options = None) -> Load
         count = round(count * world.language(language).data_share) if split == "train" else count
         return Loaded(text.documents(world, language, split, count))
     if kind in text.RETRIEVAL:
-        drawn = _sentences(world, task.name, split)
-        return text.RETRIEVAL[kind](world, task, language, split, drawn)
+        return text.RETRIEVAL[kind](world, task, language, split, _sentences(world, task.name, split))
     # Translated training data is the translation of that of the task it trains on, as for XNLI.
     name = task.train or task.name if split == "train" else task.name
     g, say = grammar(world, language), KINDS[kind].say
@@ -94,8 +93,8 @@ def _items(world: World, kind: str, name: str, split: str) -> tuple[Any, ...]:
 
 
 @lru_cache(maxsize=64)
-def _sentences(world: World, name: str, split: str) -> text.Drawn:
-    return text.distinct(world, name, split, world.size(name, split), lambda: _own_everywhere(world))
+def _sentences(world: World, name: str, split: str) -> tuple[Clause, ...]:
+    return text.distinct(world, name, split, lambda: _own_everywhere(world))
 
 
 # ---------------------------------------------------------------- shared words
@@ -104,8 +103,7 @@ def _sentences(world: World, name: str, split: str) -> text.Drawn:
 @lru_cache(maxsize=8)
 def _own_everywhere(world: World) -> frozenset[int]:
     """Concepts that no language spells as English does."""
-    shared = frozenset().union(*(anchor_ids(world, c) for c in world.table if c != SOURCE))
-    own = frozenset(range(len(CONCEPTS))) - shared
+    own = frozenset(range(len(CONCEPTS))) - anchor_ids(world, SOURCE)
     left = Counter((c.kind, c.type) for c in CONCEPTS if c.id in own and not c.special)
     replaced = {(c.kind, c.type) for c in CONCEPTS if c.kind in ("noun", "verb", "given", "place_name", "org_name")}
     if min(left[sort] for sort in replaced) < 2:  # items contrast a word with another of its sort
@@ -114,7 +112,7 @@ def _own_everywhere(world: World) -> frozenset[int]:
 
 
 def anchors(language: str, options: Options = None) -> frozenset[str]:
-    """The words (stems) that a language shares with English."""
+    """The words (stems) that a language shares with English; for English, those that any language shares."""
     world = make_world(options)
     forms = lexicons(world)[world.language(language).code].concepts
     return frozenset(forms[i] for i in anchor_ids(world, language))
@@ -131,11 +129,10 @@ def anchor_free(task: Task, language: str, split: str, options: Options = None) 
     world, kind = make_world(options), kind_of(task)
     shared = anchor_ids(world, language)
     if kind == "text" or kind in ("answers", "entities"):
-        words = {w.lower() for w in anchors(language, world)}
-        return frozenset(e.id for e in load(task, language, split, world).examples if _without(e.text, words))
+        words = tuple(anchors(language, world))
+        return frozenset(e.id for e in _texts(load(task, language, split, world)) if not _starts(e.text, words))
     if kind in text.RETRIEVAL:
-        drawn = _sentences(world, task.name, split)
-        free = {i for i, c in enumerate(drawn.clauses) if not concepts_in(c) & shared}
+        free = {i for i, c in enumerate(_sentences(world, task.name, split)) if not concepts_in(c) & shared}
         examples = load(task, language, split, world).examples
         return frozenset(e.id for e in examples if int(e.id.split("-")[1]) in free)
     name = task.train or task.name if split == "train" else task.name
@@ -143,8 +140,13 @@ def anchor_free(task: Task, language: str, split: str, options: Options = None) 
     return frozenset(f"{name}-{split}-{i:05d}" for i, item in enumerate(items) if not concepts_in(item) & shared)
 
 
-def _without(sentence: str, words: set[str]) -> bool:
-    return not any(w.strip(".?:{}").lower().startswith(tuple(words)) for w in sentence.split())
+def _texts(loaded: Loaded) -> list[Text]:
+    return [e for e in loaded.examples if isinstance(e, Text)]
+
+
+def _starts(sentence: str, words: tuple[str, ...]) -> bool:
+    """Whether any word of the sentence begins with one of `words`: their affixes follow."""
+    return any(w.startswith(words) for w in sentence.split()) if words else False
 
 
 def own_words(task: Task, language: str, split: str, options: Options = None) -> dict[str, tuple[bool, ...]]:
@@ -168,7 +170,7 @@ def anchor_baseline(task: Task, language: str, split: str, options: Options = No
     loaded = load(task, language, split, world)
     if not loaded.gold:
         raise XtlError(f"{task.name} is no retrieval task: it has no anchor baseline")
-    sides = {s: [e for e in loaded.examples if e.side == s] for s in ("query", "pool")}
+    sides = {s: [e for e in _texts(loaded) if e.side == s] for s in ("query", "pool")}
     encode = tokenizer(world)
     counts = {}
     for side, examples in sides.items():

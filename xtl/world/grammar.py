@@ -8,13 +8,14 @@ import numpy as np
 
 from xtl.tasks.base import PANX_TAGS, UPOS
 from xtl.world.language import ALPHABETS, SOURCE, Language
-from xtl.world.meaning import BY_KIND, CONCEPTS, PLACES, Clause, Phrase, facts
+from xtl.world.meaning import CONCEPTS, PLACES, Clause, Phrase, facts
 from xtl.world.options import World
 
 # Categories are direction-neutral ("|" for "/" or "\"), so that one label set serves every word order.
-CCG = tuple(
-    "NP|N N|N N N[pl] NP NP[pl] NP|NP S[past]|NP|NP S[fut]|NP|NP S[past]|NP S[fut]|NP (S|NP)|(S|NP) (S|S)|NP S|S "
-    "Q|(S|NP) Q|(S|NP|NP) Q|S (S|S)|S (S|NP)|A A .".split()
+CCG = (
+    *("NP|N", "N|N", "N", "N[pl]", "NP", "NP[pl]", "NP|NP"),
+    *("S[past]|NP|NP", "S[fut]|NP|NP", "S[past]|NP", "S[fut]|NP", "(S|NP)|(S|NP)", "(S|NP)|A", "A"),
+    *("(S|S)|NP", "S|S", "(S|S)|S", "S", "Q|(S|NP)", "Q|(S|NP|NP)", "Q|S", "."),
 )
 FUNCTION_WORDS = {  # key: English form, tag, category
     "the": ("the", "DET", "NP|N"),
@@ -32,6 +33,9 @@ FUNCTION_WORDS = {  # key: English form, tag, category
     "because": ("because", "SCONJ", "(S|S)|S"),
     "so": ("so", "CCONJ", "(S|S)|S"),
     "then": ("then", "ADV", "(S|S)|S"),
+    "yes": ("yes", "INTJ", "S"),
+    "no": ("no", "INTJ", "S"),
+    "perhaps": ("perhaps", "INTJ", "S"),
     **{p: (p, "ADP", "(S|S)|NP") for p in PLACES},
 }
 WEAK = {"noun:pl": "s", "verb:past": "ed"}  # all the affixes of English
@@ -95,10 +99,11 @@ def anchor_rank(world: World) -> np.ndarray:
     return rank
 
 
+@functools.lru_cache(maxsize=256)
 def anchor_ids(world: World, code: str) -> frozenset[int]:
-    """Concepts that this language spells as English does."""
+    """Concepts that this language spells as English does; for English, those that any other language does."""
     if code == SOURCE:
-        return frozenset(range(len(CONCEPTS)))
+        return frozenset().union(*(anchor_ids(world, c) for c in world.table if c != SOURCE))
     if world.transliterate and world.language(code).script != world.language(SOURCE).script:
         return frozenset()
     return frozenset(np.flatnonzero(anchor_rank(world) < world.share(code)).tolist())
@@ -291,14 +296,14 @@ class Grammar:
         human = concept.kind == "given" or concept.type == "person"
         return self.function("who" if human else "what", "Q|(S|NP)" if role == "S" else "Q|(S|NP|NP)")
 
-    def words(self, clause: Clause, **how: str) -> list[Word]:
-        """The words of a sentence, with its final mark."""
-        end = ASK if how.get("ask") else STOP
+    def words(self, clause: Clause, *, mark: Part | None = None, **how: str) -> list[Word]:
+        """The words of a sentence with its final mark, which is a question mark after a question word."""
+        end = mark or (ASK if how.get("ask") else STOP)
         return [w for part in [*self.parts(clause, **how), end] for w in part.words]
 
     def text(self, clause: Clause, **how: str) -> str:
         """One sentence."""
-        return spell(self.words(clause, **how))
+        return spell(self.words(clause, mark=None, **how))
 
     def name(self, phrase: Phrase) -> list[Word]:
         """A participant alone, as an answer: subject form, without article."""
@@ -317,8 +322,3 @@ def spell(words: Iterable[Word]) -> str:
 def grammar(world: World, code: str) -> Grammar:
     """The grammar of one language of one world."""
     return Grammar(world, code)
-
-
-def names() -> tuple[int, ...]:
-    """Concepts that are names, in whole or part."""
-    return tuple(c.id for kind in _NAME for c in BY_KIND[kind])

@@ -49,7 +49,7 @@ class Language:
     anchor_share: float | None = None
     data_share: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         closed = FEATURES | {"affixation": AFFIXATION, "script": tuple(ALPHABETS)}
         for name, values in closed.items():
             if getattr(self, name) not in values:
@@ -61,7 +61,7 @@ class Language:
                 raise XtlError(f"world language {self.code}: {name} {share} is not between 0 and 1")
 
     def vector(self) -> tuple[int, ...]:
-        """Binary syntactic features, one per (feature, value), as in URIEL; affixation, script and lexicon are not in it."""
+        """Binary syntactic features, one for each value, as in URIEL. Affixation, script and lexicon are not in it."""
         ones = [int(getattr(self, name) == value) for name, values in FEATURES.items() for value in values]
         verb_object = self.order != "SOV"  # URIEL, too, holds VO/OV besides the order of all three
         return (*ones, int(verb_object), int(not verb_object))
@@ -70,25 +70,25 @@ class Language:
 def _row(code: str, about: str, syntax: str, affixation: str, script: str = "Latn") -> Language:
     words = syntax.split()
     place = {"<": "before", ">": "after", "-": "none", "1": "first", "=": "in place"}
-    values = [words[0], *(place[w] for w in words[1:])]
-    return Language(
-        code=code, about=about, affixation=affixation, script=script, **dict(zip(FEATURES, values, strict=True))
-    )
+    values: dict[str, Any] = dict(zip(FEATURES, [words[0], *(place[w] for w in words[1:])], strict=True))
+    return Language(code=code, about=about, affixation=affixation, script=script, **values)
 
 
-# Codes are from ISO 639-3's private range qaa-qtz: qn. near, qm. middle, qf. far from English.
-# Columns: order, adjective, adposition, negation, auxiliary, article, question; < before, > after, - none, 1 first, = in place.
+# Codes are from ISO 639-3's private range qaa-qtz: qn. near, qm. middle, qf. far from English. Each row changes one
+# more of the eight values of a vector (FEATURES, and the order of verb and object): distances are 0, 1/8, ..., 1.
+# Columns: order, adjective, adposition, negation, auxiliary, article, question;
+# < before, > after, - none, 1 first, = in place.
 LANGUAGES: dict[str, Language] = {
     row.code: row
     for row in (
         _row("en", "English: real words, regularised grammar", "SVO < < < < < 1", "weak"),
         _row("qna", "near: the syntax of English, no affixes", "SVO < < < < < 1", "isolating"),
-        _row("qnb", "near: verb before negation; affixes in chains", "SVO < < > < < 1", "agglutinative"),
-        _row("qnc", "near: noun before adjective; fused affixes", "SVO > < < < < 1", "fusional"),
-        _row("qma", "middle: no articles, noun and verb come first", "SVO > < > < - 1", "isolating", "Cyrl"),
-        _row("qmb", "middle: verb first; affixes in chains", "VSO > < < < < =", "agglutinative"),
-        _row("qmc", "middle: postpositions, late articles; fused affixes", "SVO < > < > > =", "fusional", "Grek"),
-        _row("qfa", "far: verb last, late articles, no affixes", "SOV > > < > > =", "isolating"),
+        _row("qnb", "near: negation after the verb; affixes in chains", "SVO < < > < < 1", "agglutinative"),
+        _row("qnc", "near: adjective and article after the noun; fused affixes", "SVO > < < < > 1", "fusional"),
+        _row("qma", "middle: noun and verb come first, no articles", "SVO > < > < - 1", "isolating", "Cyrl"),
+        _row("qmb", "middle: verb first, no articles; affixes in chains", "VSO > < < < - =", "agglutinative"),
+        _row("qmc", "middle: postpositions, late function words; fused affixes", "SVO < > > > > =", "fusional", "Grek"),
+        _row("qfa", "far: verb last, noun first, no affixes", "SOV > < < > > =", "isolating"),
         _row("qfb", "far: verb last, no articles; affixes in chains", "SOV < > > > - =", "agglutinative", "Geor"),
         _row("qfc", "far: the mirror of English; fused affixes", "SOV > > > > > =", "fusional"),
     )

@@ -24,26 +24,26 @@ class Concept(NamedTuple):
 
 
 NOUNS = {
-    "person": "teacher doctor farmer singer driver painter",
-    "animal": "dog cat horse bird goat bear",
-    "food": "apple onion carrot lemon melon egg",
-    "thing": "book lamp drum hammer coat clock",
-    "vehicle": "car boat train truck wagon sled",
-    "place": "garden river village market forest castle",
+    "person": "teacher doctor farmer singer",
+    "animal": "dog cat horse bird",
+    "food": "apple onion carrot lemon",
+    "thing": "book lamp drum hammer",
+    "vehicle": "car boat train truck",
+    "place": "garden river village market",
 }
-SPECIAL_NOUNS = {"person": "nurse patient", "thing": "vaccine virus", "food": "pill", "place": "clinic"}
-VERBS = "watch follow help visit clean paint open kick push pull call count repair lift wash want"
-SPECIAL_VERBS = "treat test infect"
+SPECIAL_NOUNS = {"person": "nurse patient", "thing": "vaccine", "food": "pill"}
+VERBS = "watch follow help clean paint open push call repair lift"
+SPECIAL_VERBS = "treat infect"
 INTRANSITIVE = "wait jump rest"
-QUALITIES = "red big old soft tall cheap"
-STATES = "tired glad calm proud angry bored"
-ADVERBS = "today again early soon"
-NUMBERS = "two three five"
+QUALITIES = "red old soft tall"
+STATES = "tired glad proud angry"
+ADVERBS = "today again early"
+NUMBERS = "two three"
 NAMES = {
-    "given": "Anna Omar Lena Ivan Mira Hugo",
-    "family": "Moss Reed Voss Lind",
-    "place_name": "Orin Tavra Belsk Quel Dumar Sorno",
-    "org_name": "Delta Nova Arco Vertex",
+    "given": "Anna Omar Lena Ivan",
+    "family": "Moss Reed Voss",
+    "place_name": "Orin Tavra Belsk Quel",
+    "org_name": "Delta Nova Arco",
     "org_noun": "Bank Works",
 }
 PLACES = ("in", "near", "behind")  # relations of a place; function words, not concepts
@@ -93,6 +93,21 @@ class Clause(NamedTuple):
     place: Phrase | None = None
     adverb: int = -1
     state: int = -1
+
+    def bare(self) -> "Clause":
+        """Without place and adverb."""
+        return self._replace(relation=-1, place=None, adverb=-1)
+
+    def known(self) -> "Clause":
+        """As a second mention: what has been introduced is definite."""
+        object_ = self.object and self.object._replace(definite=True)
+        return self._replace(subject=self.subject._replace(definite=True), object=object_)
+
+    def short(self) -> "Clause":
+        """As a second mention, without qualities."""
+        known = self.known()
+        object_ = known.object and known.object._replace(quality=-1)
+        return known._replace(subject=known.subject._replace(quality=-1), object=object_)
 
 
 @dataclass(frozen=True)
@@ -146,7 +161,8 @@ def facts(world: World) -> Facts:
         subjects.append(prefer(subject_sorts, 0.5))
         objects.append(prefer(object_sorts, 0.25) if verb.type == "transitive" else np.zeros(len(taking)))
     transitive = [c.id for c in verbs if c.type == "transitive"]
-    order = rng.permutation(transitive)
+    chains = [[i for i in transitive if CONCEPTS[i].special == special] for special in (False, True)]
+    orders = [rng.permutation(chain) for chain in chains]
     states = [c.id for c in BY_KIND["adjective"] if c.type == "state"]
     places = np.where(sorts == "place", frequency, 0) + 0.5 * np.where(sorts == "place_name", frequency, 0)
     overall = np.zeros(len(CONCEPTS))
@@ -163,7 +179,7 @@ def facts(world: World) -> Facts:
         participants=np.array([c.id for c in taking]),
         verbs=np.array([c.id for c in verbs]),
         qualities=rng.dirichlet([0.3] * quality_count, size=len(taking)),
-        next_verb={int(a): int(b) for a, b in zip(order, np.roll(order, -1), strict=True)},
+        next_verb={int(a): int(b) for o in orders for a, b in zip(o, np.roll(o, -1), strict=True)},
         state={int(v): int(states[i % len(states)]) for i, v in enumerate(rng.permutation(transitive))},
     )
 

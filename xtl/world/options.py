@@ -26,7 +26,7 @@ class World:
     train/dev/test: examples a task and language; `sizes` overrides by task name: {"mnli": 1000} (train) or
         {"mnli": {"train": 1000, "test": 100}}.
     special: share of the special domain by task name (its own nouns and verbs); others use 0, MLM text .1.
-    anchor_free: share of every dev and test set that is drawn without shared words.
+    anchor_free: share of every dev and test set that is drawn without words that any language shares with English.
     languages: changes to the table of languages, {"qfa": {"order": "SVO", "data_share": .1}}.
     """
 
@@ -43,7 +43,7 @@ class World:
     special: Mapping[str, float] = field(default_factory=dict)
     languages: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("anchor_share", "code_switch", "anchor_free"):
             if not 0 <= getattr(self, name) <= 1:
                 raise XtlError(f"world.{name} {getattr(self, name)} is not between 0 and 1")
@@ -94,6 +94,11 @@ class World:
         return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
 
 
+def _nested(options: Any) -> dict[str, Any]:
+    """Plain dicts for nested mappings; a ConfigDict is none by type, but has items."""
+    return {k: _nested(v) if hasattr(v, "items") else v for k, v in options.items()}
+
+
 def _plain(value: Any) -> Any:
     return sorted((str(k), _plain(v)) for k, v in value.items()) if isinstance(value, Mapping) else value
 
@@ -103,7 +108,7 @@ def make_world(options: Mapping[str, Any] | World | None = None) -> World:
     if isinstance(options, World):
         return options
     known = {f.name for f in fields(World)}
-    given = {} if options is None else {key: options[key] for key in options}
+    given = {} if options is None else _nested(options)
     for key in given:
         if key not in known:
             raise XtlError(f"unknown world option {key!r}.{nearest(key, known)}")

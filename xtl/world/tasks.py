@@ -5,6 +5,7 @@ language. Equal ids are equal items, so every split of every task is exactly par
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,8 @@ from xtl.world.meaning import ANIMATE, BY_KIND, CONCEPTS, Clause, Phrase, clause
 from xtl.world.options import World
 
 
-class Draw(NamedTuple):
+@dataclass(frozen=True)
+class Draw:
     """What every `draw` receives."""
 
     world: World
@@ -46,13 +48,9 @@ class Draw(NamedTuple):
     def other(self, concept: int, unlike: tuple[int, ...] = ()) -> int:
         """Another concept of the same sort and domain."""
         c = CONCEPTS[concept]
-        same = [
-            d.id
-            for d in BY_KIND[c.kind]
-            if d.type == c.type and d.id != concept and d.id not in unlike and (d.special <= c.special)
-            if self.allowed is None or d.id in self.allowed
-        ]
-        return int(self.pick(same))
+        same = [d.id for d in BY_KIND[c.kind] if d.type == c.type and d.id != concept and d.special <= c.special]
+        same = [i for i in same if self.allowed is None or i in self.allowed]
+        return int(self.pick([i for i in same if i not in unlike] or same))
 
     def filtered(self, keep: Callable[[Clause], bool], **knobs: Any) -> list[Clause]:
         made: list[Clause] = []
@@ -92,10 +90,10 @@ def _changed(draw: Draw, clause: Clause, slots: str = "VSO") -> Clause:
     slot = draw.pick([s for s in slots if s != "O" or clause.object is not None])
     if slot == "V":
         return clause._replace(verb=draw.other(clause.verb))
-    name = "subject" if slot == "S" else "object"
-    phrase: Phrase = getattr(clause, name)
     taken = tuple(p.noun for p in (clause.subject, clause.object) if p is not None)
-    return clause._replace(**{name: phrase._replace(noun=draw.other(phrase.noun, taken))})
+    if slot == "S" or clause.object is None:
+        return clause._replace(subject=clause.subject._replace(noun=draw.other(clause.subject.noun, taken)))
+    return clause._replace(object=clause.object._replace(noun=draw.other(clause.object.noun, taken)))
 
 
 def _draw_nli(draw: Draw) -> list[tuple]:
@@ -108,7 +106,7 @@ def _draw_nli(draw: Draw) -> list[tuple]:
         if label == "contradiction":
             hypothesis = hypothesis._replace(negated=not premise.negated)
         elif label == "neutral":
-            hypothesis = _changed(draw, hypothesis)
+            hypothesis = _changed(draw, _changed(draw, hypothesis, "SO"), "V")
         items.append((premise, hypothesis, label))
     return items
 
@@ -149,6 +147,7 @@ def _draw_reordered(draw: Draw) -> list[tuple]:
     items = []
     for i, clause in enumerate(draw.filtered(keep, transitive=True, definite=1.0, modifiers=0.8)):
         front = draw.pick("T" * (clause.adverb >= 0) + "P" * (clause.place is not None))
+        assert clause.object is not None
         second = clause if i % 2 else clause._replace(subject=clause.object, object=clause.subject)
         items.append((clause, second, front, i % 2))
     return items
@@ -171,24 +170,12 @@ def _outcome(clause: Clause, state: int) -> Clause:
     return Clause(-1, clause.subject, state=state)
 
 
-def _plain(clause: Clause) -> Clause:
-    return clause._replace(relation=-1, place=None, adverb=-1)
-
-
-def _known(clause: Clause) -> Clause:
-    """As a second mention: what has been introduced is definite."""
-    back = {"subject": clause.subject._replace(definite=True)}
-    if clause.object is not None:
-        back["object"] = clause.object._replace(definite=True)
-    return clause._replace(**back)
-
-
 def _draw_next(draw: Draw) -> list[tuple]:
     """What happens then: the right next event against a wrong event, a wrong subject, a wrong object."""
     f = facts(draw.world)
     items = []
     for clause in draw.clauses(transitive=True, negated=0.0):
-        right = _known(_plain(clause))._replace(verb=f.next_verb[clause.verb])
+        right = clause.bare().known()._replace(verb=f.next_verb[clause.verb])
         wrong = [right._replace(verb=draw.other(right.verb, (clause.verb,)))]
         wrong += [_changed(draw, right, "S"), _changed(draw, right, "O")]
         items.append((clause, "", *_shuffled(draw, ("then", right), [("then", w) for w in wrong])))
@@ -205,10 +192,10 @@ def _draw_cause(draw: Draw) -> list[tuple]:
     items = []
     for i, clause in enumerate(draw.clauses(transitive=True, negated=0.0)):
         state = f.state[clause.verb]
-        event, effect = _known(_plain(clause)), _outcome(clause, state)
+        event, effect = clause.bare().known(), _outcome(clause, state)
         if i % 2:
             wrong: Clause = effect._replace(state=_other_state(draw, state))
-            items.append((clause, "so", *_shuffled(draw, ("", _known(effect)), [("", _known(wrong))])))
+            items.append((clause, "so", *_shuffled(draw, ("", effect.known()), [("", wrong.known())])))
         else:
             verb = draw.pick([v for v, s in f.state.items() if s != state and not CONCEPTS[v].special])
             wrong = event._replace(verb=verb)
@@ -224,7 +211,7 @@ def _draw_state(draw: Draw) -> list[tuple]:
         state = f.state[clause.verb]
         states = [c.id for c in BY_KIND["adjective"] if c.type == "state" and c.id != state]
         wrong = [int(s) for s in draw.rng.permutation(states)[:2]]
-        items.append((clause, _known(_outcome(clause, state)), *_shuffled(draw, state, wrong)))
+        items.append((clause, _outcome(clause, state).known(), *_shuffled(draw, state, wrong)))
     return items
 
 
@@ -237,10 +224,10 @@ def _draw_reason(draw: Draw) -> list[tuple]:
         state = f.state[clause.verb]
         unfit = [v for v, s in f.state.items() if s != state and v != clause.verb and not CONCEPTS[v].special]
         beside = beside._replace(verb=draw.pick(unfit))
-        right = _known(_plain(clause))
-        wrong = [_known(_plain(beside)), right._replace(verb=draw.pick(unfit)), _changed(draw, right, "S")]
+        right = clause.bare().known()
+        wrong = [beside.bare().known(), right._replace(verb=draw.pick(unfit)), _changed(draw, right, "S")]
         context = (clause, beside) if draw.chance(0.5) else (beside, clause)
-        items.append(((context, _known(_outcome(clause, state))), "why", *_shuffled(draw, right, wrong)))
+        items.append(((context, _outcome(clause, state).known()), "why", *_shuffled(draw, right, wrong)))
     return items
 
 
@@ -259,7 +246,7 @@ def _draw_object(draw: Draw) -> list[tuple]:
         right = int(f.participants[nouns[likely[int(draw.rng.integers(3))]]])
         rare = likely[len(likely) // 2 :]
         wrong = [Phrase(int(f.participants[nouns[i]])) for i in draw.rng.permutation(rare)[:4]]
-        items.append((_plain(clause)._replace(object=Phrase(right)), *_shuffled(draw, Phrase(right), wrong)))
+        items.append((clause.bare()._replace(object=Phrase(right)), *_shuffled(draw, Phrase(right), wrong)))
     return items
 
 
@@ -304,7 +291,7 @@ def _draw_span(draw: Draw, unanswerable: float = 0.0) -> list[tuple]:
             used.add(clause.verb)
             beside.append(clause)
         ask = draw.pick("SSOOP" if about.place is not None else "SO")
-        question = _known(_shorter(draw, about, adjuncts=False))
+        question = _shorter(draw, about, adjuncts=False).known()
         if ask != "P":
             question = question._replace(adverb=-1)
         none = draw.chance(unanswerable)
@@ -345,7 +332,7 @@ def _draw_sentence(draw: Draw) -> list[tuple]:
         if form < 0.15:
             items.append(("ask", clause, draw.pick("SO" if clause.object is not None else "S")))
         elif form < 0.3 and clause.verb in f.state:
-            items.append(("because", _outcome(clause, f.state[clause.verb]), _known(_plain(clause))))
+            items.append(("because", _outcome(clause, f.state[clause.verb]), clause.bare().known()))
         else:
             items.append(("say", clause, draw.pick(["", "", "T", "P"])))
     return items
@@ -374,7 +361,7 @@ def _say_tags(column: str, tags: tuple[str, ...]) -> Callable[[Grammar, Task, st
     def say(g: Grammar, task: Task, id_: str, item: tuple) -> Example:
         words = _sentence(g, item)
         indices = tuple(getattr(w, column) for w in words)
-        if task.labels and task.labels != tags:
+        if tags != CCG and task.labels not in ((), tags):  # ccg's own tags are bare numbers
             indices = tuple(task.label_id(tags[i], id_) for i in indices)
         return Tagged(id_, tuple(w.form for w in words), indices)
 
@@ -398,10 +385,11 @@ KINDS = {
     "supertags": Kind(_draw_sentence, _say_tags("category", CCG)),
     "names": Kind(_draw_named, _say_tags("name", PANX_TAGS)),
 }
-# Kinds of xtl/world/text.py, which are sets of sentences rather than labelled items: text, parallel, mining, answers, entities.
+# text, parallel, mining, answers and entities are kinds of xtl/world/text.py: sets of sentences, not labelled items.
 KIND_OF = {
     "mlm": "text",
-    **dict.fromkeys(("mnli", "xnli", "snli", "anli", "anli_r1", "anli_r2", "anli_r3", "mednli"), "nli"),
+    **dict.fromkeys(("mnli", "xnli", "snli", "anli", "anli_plus", "mednli"), "nli"),
+    **dict.fromkeys(("anli_r1", "anli_r2", "anli_r3"), "nli"),
     "qqp": "questions",
     **dict.fromkeys(("pawsx", "paws"), "reordered"),
     "hellaswag": "next",

@@ -1,14 +1,13 @@
-"""World counterparts that are sets of sentences: MLM documents, parallel sentences, bitext mining, answer and entity search."""
+"""World counterparts that are sets of sentences: MLM documents, and retrieval of translations, answers and entities."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from xtl.tasks.base import Loaded, Task, Text
-from xtl.world.grammar import ASK, STOP, Grammar, Word, anchor_ids, grammar, lexicons, spell
+from xtl.world.grammar import ASK, STOP, Grammar, Word, grammar, lexicons, spell
 from xtl.world.language import SOURCE
-from xtl.world.meaning import BY_KIND, CONCEPTS, Clause, Phrase, clauses, facts
+from xtl.world.meaning import BY_KIND, Clause, Phrase, clauses, facts
 from xtl.world.options import SPLITS, World
 
 DOMAIN_IN_TEXT = 0.1  # share of the special domain in MLM text, unless the world says otherwise
@@ -35,57 +34,67 @@ def documents(world: World, code: str, split: str, count: int) -> list[Text]:
 
 
 def _document(g: Grammar, a: Clause, b: Clause, form: float, n: int) -> list[Word]:
-    f = facts(g.world)
-    words = g.words(a, front=("", "", "T", "P")[n % 4])
-    known = _again(a)
-    if form < 0.25 and a.object is not None:  # asked and answered
-        ask = "SOP"[n % 3] if a.place is not None else "SO"[n % 2]
-        target = {"S": a.subject, "O": a.object, "P": a.place}[ask]
-        assert target is not None
-        return words + g.words(known._replace(adverb=-1), ask=ask) + g.name(target) + list(STOP.words)
-    if form < 0.5 and a.verb in f.state and not a.negated:  # what it led to
+    f, known = facts(g.world), a.short()
+    told = g.words(a, front=("", "", "T", "P")[n % 4])
+    beside = g.words(b)
+    if form < 0.35:  # asked and answered, beside something else
+        roles = "S" + "O" * (a.object is not None) + "P" * (a.place is not None)
+        ask = roles[n % len(roles)]
+        asked = {"S": a.subject, "O": a.object, "P": a.place}[ask]
+        assert asked is not None
+        question = g.words(known._replace(adverb=-1), ask=ask)
+        answer = [*g.name(asked), *STOP.words]
+        texts = told + beside if n & 64 else beside + told
+        return question + answer + texts if n & 128 else texts + question + answer
+    if form < 0.45:  # asked for yes or no
+        word, asked_about = _doubt(a, b, n)
+        question = g.words(asked_about, mark=ASK)
+        return told + question + [g.function(word), *STOP.words]
+    if form < 0.65 and a.verb in f.state and not a.negated:  # what it led to
         outcome = Clause(-1, known.subject, state=f.state[a.verb])
-        kind = n % 4
-        if kind == 0:
-            return words + [w for p in g.parts(outcome, link="so") for w in p.words] + list(STOP.words)
-        if kind == 1:
-            because = [w for p in g.parts(_bare(known), link="because") for w in p.words]
-            return g.words(outcome) + because + list(STOP.words)
-        if kind == 2:
-            answer = [g.content(outcome.state, category="A")]
-            return words + g.words(outcome, ask="O") + answer + list(STOP.words)
-        why = [w for p in g.parts(outcome, link="why") for w in p.words] + list(ASK.words)
-        return why + [w for p in g.parts(_bare(known), link="because") for w in p.words] + list(STOP.words)
-    if form < 0.65 and a.verb in f.next_verb and not a.negated:  # what came next
-        then = _bare(known)._replace(verb=f.next_verb[a.verb])
-        return words + [w for p in g.parts(then, link="then") for w in p.words] + list(STOP.words)
-    if form < 0.8:  # said again, shorter
-        return words + g.words(known if n % 3 else known._replace(place=None, relation=-1, adverb=-1))
-    if form < 0.9:  # more about the same participant
-        return words + g.words(b._replace(subject=known.subject) if b.object != a.subject else b)
-    return words + g.words(b)
+        because = g.words(known.bare(), link="because")
+        if n % 4 == 0:
+            return told + g.words(outcome, link="so") + beside
+        if n % 4 == 1:
+            return beside + g.words(outcome) + because
+        if n % 4 == 2:
+            answer = [g.content(outcome.state, category="A"), *STOP.words]
+            return told + g.words(outcome, ask="O") + answer
+        return g.words(outcome, link="why", mark=ASK) + because
+    if form < 0.8 and a.verb in f.next_verb and not a.negated:  # what came next
+        return told + g.words(known.bare()._replace(verb=f.next_verb[a.verb]), link="then")
+    if form < 0.95:  # said again
+        return told + g.words(known)
+    return told + beside
 
 
-def _again(clause: Clause) -> Clause:
-    """The clause as a second mention: definite, without qualities."""
-    subject = clause.subject._replace(definite=True, quality=-1)
-    object_ = clause.object and clause.object._replace(definite=True, quality=-1)
-    return clause._replace(subject=subject, object=object_)
-
-
-def _bare(clause: Clause) -> Clause:
-    return clause._replace(place=None, relation=-1, adverb=-1)
+def _doubt(a: Clause, b: Clause, n: int) -> tuple[str, Clause]:
+    """A question about clause a, and whether the answer is yes, no or perhaps (b tells what else might have been)."""
+    word = ("yes", "no", "perhaps")[n % 3]
+    asked = a.short() if n & 64 else a.known()
+    if not a.negated and n & 128:
+        asked = asked.bare()
+    if word == "no":
+        asked = asked._replace(negated=not a.negated)
+    elif word == "perhaps":
+        ways = [asked._replace(subject=b.known().subject)] if b.subject.noun != a.subject.noun else []
+        if a.object is not None and b.object is not None:
+            ways += [asked._replace(object=b.known().object)] if a.object.noun != b.object.noun else []
+            ways += [asked._replace(verb=b.verb)] if a.verb != b.verb else []
+        if not ways:
+            return "yes", asked
+        asked = ways[(n >> 8) % len(ways)]
+    return word, asked
 
 
 class _Switch:
     """Replaces content words by their translation, as bilingual writers do: into English, or from English into any."""
 
     def __init__(self, world: World, code: str, rng: np.random.Generator):
-        own = anchor_ids(world, code) if code != SOURCE else frozenset()
         lexicon = lexicons(world)
         others = [SOURCE] if code != SOURCE else [c for c in lexicon if c != SOURCE]
         self.forms = [lexicon[c].concepts for c in others]
-        self.rate, self.rng, self.anchors = world.code_switch, rng, own
+        self.rate, self.rng = world.code_switch, rng
 
     def __call__(self, words: list[Word]) -> list[Word]:
         draws, which = self.rng.random(len(words)), self.rng.integers(len(self.forms), size=len(words))
@@ -98,19 +107,12 @@ class _Switch:
 # ---------------------------------------------------------------- retrieval
 
 
-class Drawn(NamedTuple):
-    """Sentences for a retrieval set, and whether they were drawn without shared words."""
-
-    clauses: list[Clause]
-    free: list[bool]
-
-
-def distinct(world: World, name: str, split: str, count: int, allowed: Callable[[], frozenset[int]]) -> Drawn:
-    """`count` different propositions, the share `anchor_free` of them of `allowed` concepts only, in random order."""
-    rng = world.rng("sentences", name, split)
+def distinct(world: World, name: str, split: str, allowed: Callable[[], frozenset[int]]) -> tuple[Clause, ...]:
+    """Different propositions; in dev and test sets the share `anchor_free` of them are of `allowed` concepts only."""
+    rng, count = world.rng("sentences", name, split), world.size(name, split)
     seen: dict[Clause, bool] = {}
     for free in (False, True):
-        wanted = count if free else count - round(count * world.anchor_free)
+        wanted = count if free or split == "train" else count - round(count * world.anchor_free)
         while len(seen) < wanted:
             drawn = clauses(
                 world,
@@ -124,16 +126,15 @@ def distinct(world: World, name: str, split: str, count: int, allowed: Callable[
             )
             for clause in drawn:
                 seen.setdefault(clause, free)
-    order = rng.permutation(count)
     said = list(seen)
-    return Drawn([said[i] for i in order], [seen[said[i]] for i in order])
+    return tuple(said[i] for i in rng.permutation(count))
 
 
-def parallel(world: World, task: Task, code: str, split: str, drawn: Drawn) -> Loaded:
+def parallel(world: World, task: Task, code: str, split: str, drawn: Sequence[Clause]) -> Loaded:
     """English queries, sorted as Tatoeba's are, and one foreign sentence for each, in another order."""
     english, foreign = grammar(world, SOURCE), grammar(world, code)
-    queries = [Text(f"{SOURCE}-{i:06d}", english.text(c), "query") for i, c in enumerate(drawn.clauses)]
-    pool = [Text(f"{code}-{i:06d}", foreign.text(c), "pool") for i, c in enumerate(drawn.clauses)]
+    queries = [Text(f"{SOURCE}-{i:06d}", english.text(c), "query") for i, c in enumerate(drawn)]
+    pool = [Text(f"{code}-{i:06d}", foreign.text(c), "pool") for i, c in enumerate(drawn)]
     gold = [(q.id, p.id) for q, p in zip(queries, pool, strict=True)]
     order = world.rng("pool", task.name, split).permutation(len(pool))
     return Loaded([*sorted(queries, key=lambda q: q.text), *(pool[i] for i in order)], gold)
@@ -142,10 +143,10 @@ def parallel(world: World, task: Task, code: str, split: str, drawn: Drawn) -> L
 MINED = 0.3  # share of the sentences of a mining corpus that have a translation in the other
 
 
-def mining(world: World, task: Task, code: str, split: str, drawn: Drawn) -> Loaded:
+def mining(world: World, task: Task, code: str, split: str, drawn: Sequence[Clause]) -> Loaded:
     """Two corpora, foreign (queries) and English (pool), in which only some sentences correspond."""
     english, foreign = grammar(world, SOURCE), grammar(world, code)
-    count = len(drawn.clauses)
+    count = len(drawn)
     pairs = round(count * MINED)
     alone = (count - pairs) // 2
     rng = world.rng("corpora", task.name, split)
@@ -153,70 +154,54 @@ def mining(world: World, task: Task, code: str, split: str, drawn: Drawn) -> Loa
     spoken = {"query": [*range(pairs + alone)], "pool": [*range(pairs), *range(pairs + alone, count)]}
     for side, g in (("query", foreign), ("pool", english)):
         order = [spoken[side][i] for i in rng.permutation(len(spoken[side]))]
-        examples += [Text(f"{g.code}-{i:09d}", g.text(drawn.clauses[i]), side) for i in order]
+        examples += [Text(f"{g.code}-{i:09d}", g.text(drawn[i]), side) for i in order]
     gold = [(f"{code}-{i:09d}", f"{SOURCE}-{i:09d}") for i in range(pairs)]
     return Loaded(examples, gold)
 
 
-def answers(world: World, task: Task, code: str, split: str, drawn: Drawn) -> Loaded:
-    """Questions of one language; the pool holds the answering sentence in every language (training: in that language)."""
+def answers(world: World, task: Task, code: str, split: str, drawn: Sequence[Clause]) -> Loaded:
+    """Questions of one language; the pool holds the answering sentence in every language (in training: in that one)."""
     rng = world.rng("questions", task.name, split)
     g = grammar(world, code)
-    asks = rng.integers(6, size=len(drawn.clauses)).tolist()
+    asks = rng.integers(6, size=len(drawn)).tolist()
     queries = []
-    for i, (clause, n) in enumerate(zip(drawn.clauses, asks, strict=True)):
+    for i, (clause, n) in enumerate(zip(drawn, asks, strict=True)):
         ask = "SOP"[n % 3] if clause.place is not None and clause.object is not None else "S"
-        queries.append(Text(f"{code}-q{i:06d}", g.text(_again(clause), ask=ask), "query"))
+        queries.append(Text(f"{code}-q{i:06d}", g.text(clause.short(), ask=ask), "query"))
     codes = [code] if split == "train" else list(world.table)
     pool = [
-        Text(f"{c}-{i:06d}", grammar(world, c).text(clause), "pool")
-        for c in codes
-        for i, clause in enumerate(drawn.clauses)
+        Text(f"{c}-{i:06d}", grammar(world, c).text(clause), "pool") for c in codes for i, clause in enumerate(drawn)
     ]
     gold = [(q.id, f"{c}-{i:06d}") for i, q in enumerate(queries) for c in codes]
     return Loaded([*queries, *pool], gold)
 
 
-def entities(world: World, task: Task, code: str, split: str, drawn: Drawn) -> Loaded:
+def entities(world: World, task: Task, code: str, split: str, drawn: Sequence[Clause]) -> Loaded:
     """Mentions of names in sentences of one language; the pool describes every name once, each in some language.
 
-    A query is "mention: sentence with { mention } in braces"; a description tells three things about the name.
+    A query is "mention: sentence with { mention } in braces"; a description tells three things about the name, and the
+    sentence is about one of them.
     """
-    rng = world.rng("mentions", task.name, split)
-    first = [c.id for kind in ("given", "org_name") for c in BY_KIND[kind]]
-    named = [Phrase(i, second=s.id) for i in first for s in BY_KIND[_second_kind(i)]]
-    named += [Phrase(c.id) for c in BY_KIND["place_name"]]
-    codes = list(world.table)
-    about = world.rng("descriptions", task.name)
-    facts_of = [clauses(world, about, 3, split=0, definite=1.0, negated=0.0) for _ in named]
+    rng, codes = world.rng("mentions", task.name, split), list(world.table)
+    second = {"given": "family", "org_name": "org_noun"}
+    named = [Phrase(a.id, second=b.id) for kind in second for a in BY_KIND[kind] for b in BY_KIND[second[kind]]]
+    told = clauses(world, world.rng("descriptions", task.name), 3 * len(named), split=0, definite=1.0, negated=0.0)
     pool = []
-    for e, (name, told) in enumerate(zip(named, facts_of, strict=True)):
+    for e, name in enumerate(named):
         g = grammar(world, code if split == "train" else codes[e % len(codes)])
-        said = [g.text(_about(clause, name)) for clause in told]
+        said = [g.text(clause._replace(subject=name)) for clause in told[3 * e : 3 * e + 3]]
         pool.append(Text(f"entity-{e:03d}", f"{spell(g.name(name))}: {' '.join(said)}", "pool"))
     g, queries, gold = grammar(world, code), [], []
-    for i, clause in enumerate(drawn.clauses):
+    for i, clause in enumerate(drawn):
         e = int(rng.integers(len(named)))
-        # The sentence tells something like one of the known facts, so that name and context both count.
-        told = facts_of[e][int(rng.integers(3))]
-        clause = _about(clause._replace(verb=told.verb, object=told.object), named[e])
-        words: list[Word] = []
-        brace = STOP.words[0]
-        for part in [*g.parts(clause), STOP]:
-            mention = list(part.words) == list(g.phrase(named[e], part.role)) if part.role == "S" else False
-            inner = [brace._replace(form="{"), *part.words, brace._replace(form="}")] if mention else part.words
-            words.extend(inner)
-        queries.append(Text(f"{code}-{i:06d}", f"{spell(g.name(named[e]))}: {spell(words)}", "query"))
+        fact = told[3 * e + int(rng.integers(3))]
+        words: list[str] = []
+        for part in g.parts(clause._replace(verb=fact.verb, object=fact.object, subject=named[e])):
+            said = [w.form for w in part.words]
+            words += ["{", *said, "}"] if part.role == "S" else said
+        queries.append(Text(f"{code}-{i:06d}", f"{spell(g.name(named[e]))}: {' '.join(words)}.", "query"))
         gold.append((queries[-1].id, pool[e].id))
     return Loaded([*queries, *pool], gold)
-
-
-def _second_kind(first: int) -> str:
-    return "family" if CONCEPTS[first].kind == "given" else "org_noun"
-
-
-def _about(clause: Clause, name: Phrase) -> Clause:
-    return clause._replace(subject=name)
 
 
 RETRIEVAL = {"parallel": parallel, "mining": mining, "answers": answers, "entities": entities}
