@@ -9,8 +9,8 @@ ones are trained. When they are done, texts of every task are embedded by the pr
 report/divergence.html holds: gain on divergence (primary measure, fixed beforehand: MMD over the target's languages),
 six further measures with corrected p values, worst languages, negative transfer, consistency over languages.
 
-Cost: the trainings of typology and five more conditions; the distances are forward passes alone.
-Expect: little power between nine intermediate tasks (STUDIES: Kashyap et al. 2021 found no measure that wins everywhere).
+Cost: the trainings of typology and five more conditions; the distances are forward passes.
+Expect: little power between nine intermediate tasks; Kashyap et al. 2021 found no measure that wins everywhere.
 """
 
 from pathlib import Path

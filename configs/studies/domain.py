@@ -12,7 +12,7 @@ log2 size with the similarity of domains (1 - Jensen-Shannon divergence of unigr
 
 Cost: 50 intermediate trainings of at most 10,000 pairs and 220 target trainings (five seeds).
 Expect: the interaction is estimated once a seed, so five seeds find only large ones. Biomedical question answering
-(STUDIES section 6) is not among the shipped tasks: add it as tasks of its own and give them as further cells.
+is not among the shipped tasks: add it as tasks of its own and give them as further cells.
 """
 
 from collections.abc import Iterator

@@ -11,8 +11,8 @@ its change under each intermediate task.
 
 Cost: `xtl plan` says; with three seeds 12 intermediate and 90 target trainings, about 13 chip-hours for the large
 encoder on one accelerator of the H100 class, a third of that for base (assumed, not measured).
-Expect: a slope clearly above 0 (Lauscher et al. 2020, Muller et al. 2022); changes of slope of either sign, smaller than
-the noise of one seed. With 40 languages rank correlations from about .44 are detected.
+Expect: a slope clearly above 0 (Lauscher et al. 2020, Muller et al. 2022); changes of slope of either sign, hardly
+above the noise of one seed. With 40 languages rank correlations from about .44 are detected.
 """
 
 from ml_collections import ConfigDict

@@ -9,7 +9,7 @@ import pandas as pd
 
 from xtl.errors import XtlError
 from xtl.studies import statistics, tables
-from xtl.studies.analysis import Analysis, Figure
+from xtl.studies.analysis import Analysis, Figure, name_points
 from xtl.studies.statistics import Estimate
 
 QUESTION = "Does the divergence between intermediate and target data predict the gain, and how robust it is?"
@@ -173,10 +173,9 @@ def _figure(gains: pd.DataFrame, distances: pd.DataFrame, measure: str) -> Figur
     def draw(axes) -> None:
         for target, part in rows.groupby("target"):
             axes.scatter(part["distance"], part["gain"], s=20, label=target)
-            for _, row in part.iterrows():
-                axes.annotate(row["intermediate"], (row["distance"], row["gain"]), xytext=(3, 2),
-                              textcoords="offset points", fontsize=6.5)  # fmt: skip
         axes.axhline(0, color="0.6", linewidth=0.8)
+        axes.margins(x=0.12)
+        name_points(axes, zip(rows["intermediate"], rows["distance"], rows["gain"], strict=True), size=6.5)
         axes.set(xlabel=f"{measure} between intermediate and target", ylabel="gain over none (points)")
         axes.legend(frameon=False, fontsize=8)
 

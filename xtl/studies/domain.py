@@ -80,10 +80,12 @@ def _figure(table: pd.DataFrame) -> Figure:
         for k, ((form, domain), part) in enumerate(table.groupby(["format", "domain"])):
             by_size = part.groupby("size")["gain"]
             mean, error = by_size.mean(), by_size.sem().fillna(0) * 1.96
-            style = "-" if k % 2 == 0 else "--"
+            style = ("-", "--")[sorted(table["domain"].unique()).index(domain) % 2]
             axes.plot(mean.index, mean, style, marker="o", markersize=4, color=f"C{k}", label=f"{form}, {domain}")
             axes.fill_between(mean.index, mean - error, mean + error, color=f"C{k}", alpha=0.12, linewidth=0)
+        sizes = sorted(table["size"].unique())
         axes.set_xscale("log", base=2)
+        axes.set_xticks(sizes, [f"{size:,}" for size in sizes], minor=False)
         axes.axhline(0, color="0.6", linewidth=0.8)
         axes.set(xlabel="examples of the intermediate set", ylabel="gain over none (points)")
         axes.legend(frameon=False, fontsize=8)

@@ -13,7 +13,7 @@ import regex
 
 from xtl.errors import XtlError
 from xtl.studies import statistics, tables
-from xtl.studies.analysis import Analysis, Figure
+from xtl.studies.analysis import Analysis, Figure, name_points
 from xtl.studies.statistics import Estimate
 
 QUESTION = "Does intermediate training on a morphologically rich language help retrieval more than on a poor one?"
@@ -86,7 +86,7 @@ def slope_on_richness(
 def rich_minus_poor(
     effects: pd.Series, languages: pd.DataFrame, *, rich: float = RICH, name: str = "rich - poor, not English"
 ) -> Estimate:
-    """Mean effect of rich training languages (MATTR at or above `rich`) minus that of poor ones; English is in neither."""
+    """Mean effect of rich training languages (MATTR >= `rich`) minus that of poor ones; English is in neither."""
     rows = tables.described(effects, languages).drop(index=tables.SOURCE, errors="ignore")
     rows = rows[rows["mattr"].notna()]
     high = rows["mattr"] >= rich
@@ -160,8 +160,6 @@ def _figure(rows: pd.DataFrame) -> Figure:
 
     def draw(axes) -> None:
         axes.scatter(known["mattr"], known["effect"], s=22)
-        for code, row in known.iterrows():
-            axes.annotate(code, (row["mattr"], row["effect"]), xytext=(3, 3), textcoords="offset points", fontsize=8)
         if known["mattr"].nunique() > 2:
             from xtl.studies.typology import _band
 
@@ -170,6 +168,7 @@ def _figure(rows: pd.DataFrame) -> Figure:
             axes.plot(x, mean, color="C0")
             axes.fill_between(x, low, high, color="C0", alpha=0.15, linewidth=0)
         axes.axhline(0, color="0.6", linewidth=0.8)
+        name_points(axes, zip(known.index, known["mattr"], known["effect"], strict=True), size=8)
         axes.set(xlabel="richness of the training language (MATTR)", ylabel="effect on retrieval (points)")
 
     return Figure(

@@ -130,18 +130,23 @@ def _figure(drawn: dict[str, pd.DataFrame]) -> Figure:
             for k, tier in enumerate(t for t in tables.TIERS if (rows["tier"] == t).sum() > 1):
                 values = rows["effect"][rows["tier"] == tier]
                 mean = statistics.mean(values)
-                y = line + 0.18 * (k - 1.5)
+                y = line + 0.2 * (k - 1)
                 axes.errorbar(
                     mean.value, y, xerr=[[mean.value - mean.low], [mean.high - mean.value]], fmt="o", color=f"C{k}",
                     capsize=3, label=tier if line == 0 else None,
                 )  # fmt: skip
                 axes.scatter(values, np.full(len(values), y), s=8, alpha=0.4, color=f"C{k}")
-            ticks.append(name)
+                for code, value in values.items():
+                    axes.annotate(str(code), (value, y), xytext=(0, 4), textcoords="offset points", fontsize=6,
+                                  ha="center")  # fmt: skip
+            ticks.append(name.replace(" - ", "\n- "))
         axes.axvline(0, color="0.6", linewidth=0.8)
         axes.set(yticks=range(len(ticks)), yticklabels=ticks, xlabel="advantage over English of equal size (points)")
+        axes.set_ylim(-0.5, len(ticks) - 0.3)
         axes.legend(frameon=False, fontsize=8, title="tier", title_fontsize=8)
 
-    return Figure("multilingual", "Advantage by tier: mean with 95 % interval, languages as small dots.", draw)
+    caption = "Advantage by tier: mean with 95 % interval, languages as small dots."
+    return Figure("multilingual", caption, draw, size=(6.4, 1.6 + 1.5 * len(drawn)))
 
 
 METHODS = """\

@@ -75,8 +75,15 @@ def _content(made: Analysis, folder: Any, pipeline: str) -> dict[str, Any]:
         rows = [[_shown(value, column) for column, value in zip(plain, row, strict=True)] for row in plain.to_numpy()]
         tables.append({"name": name, "caption": caption, "heads": [str(c) for c in plain], "rows": rows})
     references = cited(f"{made.methods} {made.design}")
-    return {"made": made, "reason": "", "figures": figures, "tables": tables, "references": references,
-            "headline": [_estimate(e) for e in made.headline], "sentences": [_capital(s) for s in made.sentences]}  # fmt: skip
+    return {
+        "made": made,
+        "reason": "",
+        "figures": figures,
+        "tables": tables,
+        "references": references,
+        "headline": [_estimate(e) for e in made.headline],
+        "sentences": [_capital(sentence) for sentence in made.sentences],
+    }
 
 
 def _estimate(found: Estimate) -> dict[str, str]:

@@ -136,9 +136,12 @@ def analyse(workdir: Workdir, pipeline: str) -> Analysis:
 
 def _typology(found: Finished) -> Analysis:
     zero = found.zero_shot()
-    made = typology.analyse(zero, found.languages)
+    resamples = int(found.settings.get("resamples", 2000))
+    made = typology.analyse(zero, found.languages, resamples=resamples)
     made.tables["Scores by condition (points): the gap is not the score"] = _levels(zero)
-    made.tables["Rank correlation of the gap with distance, by target"] = _by_target(zero, found.languages)
+    made.tables["Rank correlation of the gap with distance, by target"] = _by_target(
+        zero, found.languages, resamples=resamples
+    )
     apart = found.of_family("retrieve")
     if len(apart):
         made.tables["Retrieval, apart: it has no English score"] = _retrieval(apart, found.languages)
@@ -156,12 +159,13 @@ def _levels(scores: pd.DataFrame) -> pd.DataFrame:
     return table.assign(**{f"{kind} - none": table[kind] - base[kind] for kind in table.columns})
 
 
-def _by_target(scores: pd.DataFrame, languages: pd.DataFrame) -> pd.DataFrame:
+def _by_target(scores: pd.DataFrame, languages: pd.DataFrame, *, resamples: int) -> pd.DataFrame:
     rows = []
     gap = tables.seed_means(tables.gaps(scores), "gap")
     for (target, condition), part in gap.groupby(["target", "intermediate"]):
         if len(part) >= 5:
-            rho = statistics.spearman(languages.loc[part["language"], "distance"], part["gap"])
+            far = languages.loc[part["language"], "distance"]
+            rho = statistics.spearman(far, part["gap"], resamples=resamples)
             rows.append({"target": target, "intermediate": condition, "languages": rho.n, "rho": rho.value,
                          "interval": (rho.low, rho.high), "p": rho.p})  # fmt: skip
     return pd.DataFrame(rows)
@@ -178,8 +182,8 @@ def _retrieval(scores: pd.DataFrame, languages: pd.DataFrame) -> pd.DataFrame:
             gain = statistics.mean(paired)
             row |= {"gain": gain.value, "interval": (gain.low, gain.high)}
         if len(part) >= 5:
-            rho = statistics.spearman(languages.loc[part["language"], "distance"], part["score"])
-            row |= {"rho with distance": rho.value}
+            far = languages.loc[part["language"], "distance"]
+            row |= {"rho with distance": statistics.spearman(far, part["score"], resamples=2).value}
         rows.append(row)
     return pd.DataFrame(rows)
 

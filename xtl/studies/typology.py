@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from xtl.studies import statistics, tables
-from xtl.studies.analysis import Analysis, Figure
+from xtl.studies.analysis import Analysis, Figure, name_points
 from xtl.studies.statistics import Estimate
 
 QUESTION = "Does zero-shot degradation grow with linguistic distance, and does intermediate training narrow the gap?"
@@ -46,7 +46,7 @@ def analyse(scores: pd.DataFrame, languages: pd.DataFrame, *, seed: int = 0, res
         lambda keep: _slope_of_effects(everything[keep]),
     )
     few = everything.index[everything["shared"] < tables.FEW_FEATURES].tolist()
-    sentences = [pooled.sentence()]
+    sentences = [f"{pooled.sentence()}."]
     for change, p in zip(changes, corrected, strict=True):
         verdict = "not told apart from 0" if p >= 0.05 else "narrower" if change.value < 0 else "wider"
         sentences.append(f"{change.sentence()} (Holm-adjusted p = {p:.3f}): the gap of distant languages is {verdict}.")
@@ -56,7 +56,10 @@ def analyse(scores: pd.DataFrame, languages: pd.DataFrame, *, seed: int = 0, res
         " leaves out one family at a time.",
         "A smaller gap is not a higher score: English may have lost. See the results table for both.",
     ]
-    found_tables = {"Gap to English on distance, by condition": by_condition, "Without one family": families}
+    found_tables = {
+        "Gap to English on distance, by condition": by_condition,
+        "Slope without one family": families.rename(columns={"left_out": "left out", "value": "slope"}),
+    }
     if few:
         kept = scores[~scores["language"].isin(few)]
         without = slope_of_gap(kept, languages, name="slope without languages of few shared features")
@@ -123,8 +126,7 @@ def _figure(effects: dict[str, pd.DataFrame]) -> Figure:
             axes.plot(x, mean, color=points.get_facecolor()[0], linewidth=1.6)
             axes.fill_between(x, low, high, color=points.get_facecolor()[0], alpha=0.12, linewidth=0)
         rows = effects[tables.BASELINE]
-        for code, row in rows.iterrows():
-            axes.annotate(code, (row["distance"], row["effect"]), xytext=(3, 3), textcoords="offset points", fontsize=7)
+        name_points(axes, zip(rows.index, rows["distance"], rows["effect"], strict=True))
         axes.set(xlabel="syntactic distance from English", ylabel="gap to English (points)")
         axes.legend(frameon=False, fontsize=8)
 
