@@ -84,6 +84,15 @@ def test_retrieval_needs_no_head_and_reports_pairs_without_shared_words(config, 
     assert "anchor_free_accuracy" in result.scores["qna"]
 
 
+def test_a_layer_sweep_holds_the_score_of_the_chosen_layer_among_all_others(config, tokenizer):
+    options = {"layer": 1, "pooling": "cls"}
+    plain = predicted("tatoeba", config, tokenizer, split="test", options=options)
+    swept = predicted("tatoeba", config, tokenizer, split="test", options={**options, "sweep": True})
+    by_layer = swept.as_json()["sweep"]["qna"]
+    assert plain.scores == swept.scores and by_layer["cls"][1] == plain.scores["qna"]["accuracy"]
+    assert {len(scores) for scores in by_layer.values()} == {config.layers + 1}
+
+
 def test_all_languages_share_one_batch_shape_and_one_compile(config, tokenizer):
     predicted("xnli", config, tokenizer, heads=("mnli",), languages=("en",), eval_rows=4, limit=10)
     step = evaluation.build_eval_step(config, get_task("xnli"), tiny.one_device(), ())
@@ -127,8 +136,12 @@ def test_a_limit_on_retrieval_is_refused_because_it_would_shrink_the_pool(config
 
 
 def test_bitext_mining_takes_its_threshold_from_development_data(config, tokenizer):
-    mined = {split: predicted("bucc2018", config, tokenizer, split=split) for split in ("dev", "test")}
-    thresholds = [result.scores["qna"]["threshold"] for result in mined.values()]
+    options = {
+        "layer": 0,
+        "centre": True,
+    }  # bags of pieces find sentences that share words: there is a threshold to find
+    mined = [predicted("bucc2018", config, tokenizer, split=s, options=options) for s in ("dev", "test")]
+    thresholds = [result.scores["qna"]["threshold"] for result in mined]
     assert thresholds[0] == thresholds[1] > 0
 
 

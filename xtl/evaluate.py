@@ -7,7 +7,7 @@ so every host runs the same number of steps. What a stage reports goes to eval/<
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -43,6 +43,7 @@ class Evaluated:
     scores: dict[str, dict[str, float]]
     predictions: dict[str, Any]
     dropped: dict[str, dict[str, int]]  # language -> reason -> rows of the input that are no examples
+    sweep: dict[str, dict[str, list[float]]] = field(default_factory=dict)  # language -> pooling -> score by layer
 
     @property
     def unlabelled(self) -> list[str]:
@@ -65,7 +66,7 @@ class Evaluated:
             "languages": self.scores,
             "average": self.average,
         }
-        found = {"unlabelled": self.unlabelled, "dropped": self.dropped}
+        found = {"unlabelled": self.unlabelled, "dropped": self.dropped, "sweep": self.sweep}
         return result | {key: value for key, value in found.items() if value}
 
 
@@ -144,6 +145,8 @@ def evaluate(
         if language in thresholds:
             known["threshold"] = thresholds[language]
         scores = family(task).score(task, language, examples, predictions, **known, **options)
+        if options.get("sweep") and task.family == "retrieve":
+            result.sweep[language] = family(task).sweep(task, examples, outputs, loaded.gold)
         result.predictions[language] = predictions
         result.scores[language] = {k: int(v) if isinstance(v, int) else float(v) for k, v in scores.items()}
         on_event({"kind": "eval", "task": task.name, "split": split, "language": language, "scores": scores})

@@ -105,7 +105,7 @@ def decode(
 ) -> list[Neighbour] | list[Candidate]:
     """A `Neighbour` for each query, in order; or with the option `mining` the candidate pairs, best first."""
     queries, pool = sides(task, examples)
-    vector_sd = outputs["vector_sd"]
+    vector_sd = _chosen(outputs, **options)
     query_qd, pool_pd = _side(vector_sd, queries, centre), _side(vector_sd, pool, centre)
     if {**task.options, **options}.get("mining"):
         return _mined([examples[i] for i in queries], query_qd, [examples[i] for i in pool], pool_pd)
@@ -114,6 +114,17 @@ def decode(
         Neighbour(examples[q].id, examples[pool[row]].id, row, cosine)
         for q, row, cosine in zip(queries.tolist(), row_q1[:, 0].tolist(), cosine_q1[:, 0].tolist(), strict=True)
     ]
+
+
+def _chosen(
+    outputs: Outputs, *, layer: int | None = None, pooling: str = "mean", sweep: bool = False, **options: Any
+) -> np.ndarray:
+    """The vectors of the layer and pooling asked for, also when all of them were fetched."""
+    if not sweep:
+        return outputs["vector_sd"]
+    vectors_spld = outputs["vectors_spld"]
+    layer = default_layer(vectors_spld.shape[2] - 1) if layer is None else layer
+    return vectors_spld[:, POOLINGS.index(pooling), layer]
 
 
 def _side(vector_sd: np.ndarray, chosen: np.ndarray, centre: bool) -> np.ndarray:
@@ -182,10 +193,11 @@ def _mining_scores(gold: Gold, predictions: Sequence[Candidate], threshold: floa
     return {**retrieval.pair_f1(gold, retrieval.above(candidates, threshold)), "threshold": threshold}
 
 
-def sweep(task: Task, examples: Sequence[Text], outputs: Outputs, gold: Gold) -> dict[tuple[str, int, bool], float]:
-    """Nearest-neighbour accuracy of every (pooling, layer, centred), from one pass with `sweep` outputs."""
+def sweep(task: Task, examples: Sequence[Text], outputs: Outputs, gold: Gold) -> dict[str, list[float]]:
+    """Nearest-neighbour accuracy by layer (0 = embedding output) for each pooling, plain and centred ("mean, centred"),
+    from one pass with `sweep` outputs. To look at, not to choose by: the layer is fixed once, on `none` or dev data."""
     queries, pool = sides(task, examples)
-    found = {}
+    found: dict[str, list[float]] = {}
     for p, pooling in enumerate(POOLINGS):
         for layer in range(outputs["vectors_spld"].shape[2]):
             for centred in (False, True):
@@ -195,7 +207,8 @@ def sweep(task: Task, examples: Sequence[Text], outputs: Outputs, gold: Gold) ->
                     Neighbour(examples[q].id, examples[pool[row]].id, row, 0.0)
                     for q, row in zip(queries.tolist(), row_q1[:, 0].tolist(), strict=True)
                 ]
-                found[pooling, layer, centred] = _accuracy(gold, predictions)
+                setting = f"{pooling}, centred" if centred else pooling
+                found.setdefault(setting, []).append(_accuracy(gold, predictions))
     return found
 
 
