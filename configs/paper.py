@@ -67,6 +67,7 @@ def get_config(arg: str = "") -> ConfigDict:
         encoder=config.encoder(a.encoder, **(WORLD_ENCODER if a.source == "world" else {})),
         data={
             "source": a.source,
+            "world": {"dev": 200, "test": 200} if a.source == "world" else {},  # for each of ten languages
             "sources": dict.fromkeys(lacking(a.source, a.benchmark), "files"),
             # The copies on the hub and in TFDS split contracted words, unlike XTREME's own files.
             "options": {"udpos": {"fusion": False}} if a.source in ("hub", "tfds") else {},
