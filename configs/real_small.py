@@ -26,7 +26,7 @@ LENGTHS = {"mnli": 128, "squad_v1": 256, "tydiqa": 256, "udpos": 128, "panx": 64
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    a = config.arguments(arg, seeds=(0,), mlm_steps=300, steps=120, limit=300)
+    a = config.arguments(arg, seeds=(0,), mlm_steps=250, steps=80, limit=200)
     speed = {"learning_rate": 1e-3, "warmup": 0.1, "weight_decay": 0.01}
 
     def trained_on(task: str) -> dict[str, Any]:
