@@ -16,6 +16,7 @@ ANSWERS = {"text": List(TEXT), "answer_start": List(Value("int32"))}
 QUESTION = {"id": TEXT, "title": TEXT, "context": TEXT, "question": TEXT, "answers": ANSWERS}
 FLAT_QUESTION = {name: QUESTION[name] for name in ("id", "context", "question", "answers")}
 PANX = ["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC"]
+ARTICLE = {"id": TEXT, "url": TEXT, "title": TEXT, "text": TEXT}
 ALIGNED = {"source_sentence": TEXT, "target_sentence": TEXT, "source_lang": TEXT, "target_lang": TEXT}
 
 
@@ -134,8 +135,7 @@ def _tags_and_texts(hub: Hub) -> None:
     hub.add_tables("unimelb-nlp/wikiann", {"sw": splits(names, **given)})
     long = "A sentence that is long enough to count as text."
     articles = [(str(i), "u", "t", f"{long} {i}\n\nHead\n{long} {long} {i}") for i in range(120)]
-    wikipedia = {"id": TEXT, "url": TEXT, "title": TEXT, "text": TEXT}
-    hub.add_tables("wikimedia/wikipedia", {"20231101.fi": splits(wikipedia, train=articles)})
+    hub.add_tables("wikimedia/wikipedia", {"20231101.fi": splits(ARTICLE, train=articles)})
     bucc = {"sentence1": List(TEXT), "sentence2": List(TEXT), "gold": List(List(Value("int64")))}
     hub.add_tables("mteb/BUCC", {"de-en": splits(bucc, test=[(["Boot", "Lampe"], ["x", "boat", "y"], [[1, 2]])])})
 

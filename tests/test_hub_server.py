@@ -3,7 +3,6 @@
 The loading code runs unmodified in a process of its own, against a server on the loopback interface.
 """
 
-import contextlib
 import hashlib
 import json
 import os
@@ -17,7 +16,7 @@ import pytest
 from flax import nnx
 
 from tests import hub_repositories as repositories
-from tests.hub_server import Hub
+from tests.hub_server import Hub, parquet
 from tests.small_tokenizer import rust_tokenizer, small_tokenizer
 from xtl.data.formats.tables import JoinedTables
 from xtl.models import convert
@@ -76,9 +75,8 @@ class Client:
             assert link.resolve().is_file()
 
     def stop(self):
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait(30)
+        self.process.kill()
+        self.process.communicate()
 
 
 @pytest.fixture(scope="module")
@@ -170,12 +168,10 @@ def test_tables_of_the_real_layouts_load(hub, client, task, language, split, opt
     assert first is None or loaded["examples"][0] == first
 
 
-def test_every_repository_of_the_catalog_is_served_and_loaded():
+def test_every_repository_of_the_catalog_is_served_and_loaded(hub):
     specs = [task.hub for task in catalog().values() if task.hub is not None]
     tables = [t for spec in specs if not isinstance(spec, JoinedTables) for t in spec.at]
-    with Hub() as server:
-        repositories.add_all(server)
-        assert {t.name for t in tables} <= {name for _, name in server.repositories}
+    assert {t.name for t in tables} <= {name for _, name in hub.repositories}
     assert {task.name for task in catalog().values() if task.hub is not None} == {case[0] for case in LOADED}
 
 
@@ -183,6 +179,27 @@ def test_only_the_split_asked_for_is_downloaded(hub, client, xnli):
     before = len(hub.requests)
     client.load("xnli", "sw", "test")
     assert not [r for _, r in hub.requests[before:] if "validation" in r]
+
+
+def test_of_a_large_table_only_as_many_files_as_hold_the_rows_are_fetched(hub, client):
+    assert len(client.load("mlm", "fi", "train", articles=100)["examples"]) in range(180, 201)
+    files = {}
+    for n in range(3):
+        texts = [f"A sentence that is long enough to count as text {n} {i}." for i in range(60)]
+        part = repositories.rows(repositories.ARTICLE, *((str(i), "u", "t", text) for i, text in enumerate(texts)))
+        files[f"20231101.wo/train-0000{n}-of-00003.parquet"] = parquet(part)
+    card = "---\nconfigs:\n- config_name: 20231101.wo\n  data_files:\n  - split: train\n"
+    card += "    path: 20231101.wo/train-*\n---\n"
+    before = dict(hub.repositories["datasets", "wikimedia/wikipedia"].branches["main"])
+    hub.add("wikimedia/wikipedia", {**files, "README.md": card})
+    client.ask("forget")
+    splits = [client.load("mlm", "wo", s, articles=100)["examples"] for s in ("train", "dev")]
+    assert sum(map(len, splits)) == 100
+    assert hub.asked("train-00001-of-00003") and not hub.asked("train-00002-of-00003")
+    splits = [client.load("mlm", "wo", s, articles=1000)["examples"] for s in ("train", "dev")]  # more than there are
+    assert sum(map(len, splits)) == 180
+    hub.repositories["datasets", "wikimedia/wikipedia"].branches["main"] = before
+    client.ask("forget")
 
 
 def test_tables_that_no_card_names_are_found_by_the_library(hub, client):
@@ -346,8 +363,9 @@ def test_server_that_is_down_is_one_line(tmp_path):
     with Hub() as server:
         pass
     client = Client(server, tmp_path)
-    with contextlib.closing(client.process.stdin):
+    try:
         error = client.error("xnli", "sw", "test")
-    client.process.wait(30)
+    finally:
+        client.stop()
     assert error.startswith("facebook/xnli: the hub cannot be read (5 attempts): ")
     assert "refused" in error

@@ -216,6 +216,11 @@ def test_prepared_data_sets_are_read(folder, task, language, split, options, fir
         assert fields[1:] == first
 
 
+def test_fewer_articles_than_asked_for_are_taken_all(folder):
+    splits = [load(folder, "mlm", "fi", split, articles=20000).examples for split in ("train", "dev")]
+    assert sum(map(len, splits)) == 120
+
+
 def test_unanswerable_questions_have_no_answers_although_plausible_ones_are_given(folder):
     assert {e.id: e.answers for e in load(folder, "squad_v2", "en", "dev").examples}["q2"] == ()
 

@@ -26,6 +26,7 @@ from xtl.tasks.base import Loaded, Task
 CONVERTED = "refs/convert/parquet"  # where the hub keeps its own parquet copy of a repository that has only a script
 BATCH = 1000  # rows converted to Python at a time
 LISTING = ".xtl-files.json"  # beside a cached commit's files: the names of all
+PART = re.compile(r"(\w+)(?:\[:(\d+)\])?")  # `train`, `train[:100]`
 ATTEMPTS = 5  # for what may pass: dropped connections, 429, 5xx, cut-off downloads
 WAIT_S = 2.0  # before the second attempt; doubles with each further one
 
@@ -145,7 +146,7 @@ class Located:
 
 
 def download(repo: str, config: str, split: str, *, revision: str = "") -> Any | None:
-    """A split (also `a+b`, `a[:10]`) as a `datasets.Dataset`; None if there is no such config.
+    """A split (also `a+b`, `a[:10]`) as a `datasets.Dataset`, at most all of it; None if there is no such config.
 
     Only the files of the splits asked for are fetched, into the hub's own cache, which offline mode reads.
     """
@@ -215,21 +216,39 @@ def _matching(entry: Mapping[str, Any], listed: Sequence[str]) -> dict[str, list
 def _tables(found: Located, files: Mapping[str, Sequence[str]], split: str) -> Any:
     from datasets import load_dataset
 
-    wanted = list(dict.fromkeys(part.partition("[")[0] for part in split.split("+")))
-    if lost := [name for name in wanted if name not in files]:
-        raise XtlError(f"{found}: no split {lost[0]!r}; it has: {', '.join(files) or 'none'}")
-    for name in wanted:
-        parts = re.search(r"-of-(\d+)\.parquet$", files[name][0])
-        if parts and int(parts[1]) != len(files[name]):
-            raise XtlError(f"{found}: only {len(files[name])} of {int(parts[1])} files of split {name!r} are there")
+    parts = [PART.fullmatch(part) for part in split.split("+")]
+    asked = {part[1]: int(part[2]) if part[2] else None for part in parts if part is not None}
+    assert all(parts) and (len(parts) == 1 or not any(asked.values())), split
+    for name in asked:
+        if name not in files:
+            raise XtlError(f"{found}: no split {name!r}; it has: {', '.join(files) or 'none'}")
+        shards = re.search(r"-of-(\d+)\.parquet$", files[name][0])
+        if shards and int(shards[1]) != len(files[name]):
+            raise XtlError(f"{found}: only {len(files[name])} of {int(shards[1])} files of split {name!r} are there")
     try:
-        local = {name: [str(fetch(found.repo, path, found.sha)) for path in files[name]] for name in wanted}
+        local = {name: _fetched(found, files[name], rows) for name, rows in asked.items()}
     except Absent as error:  # the table is there: no other may stand in for it
         raise (Unreachable if isinstance(error, Offline) else XtlError)(str(error)) from None
     try:
-        return load_dataset("parquet", data_files=local, split=split, features=found.features)
+        table = load_dataset("parquet", data_files=local, split="+".join(asked), features=found.features)
     except Exception as error:
-        raise XtlError(f"{found}: {', '.join(files[wanted[0]])}: {_cause(error)}") from None
+        raise XtlError(f"{found}: {', '.join(files[next(iter(asked))])}: {_cause(error)}") from None
+    rows = next(iter(asked.values()))
+    return table if rows is None else table.select(range(min(rows, len(table))))
+
+
+def _fetched(found: Located, paths: Sequence[str], rows: int | None) -> list[str]:
+    """The files on disk, as many as hold the first `rows` rows: Wikipedia is large and little of it is asked for."""
+    import pyarrow.parquet
+
+    local: list[str] = []
+    for path in paths:
+        local.append(str(fetch(found.repo, path, found.sha)))
+        if rows is not None:
+            rows -= pyarrow.parquet.read_metadata(local[-1]).num_rows
+            if rows <= 0:
+                break
+    return local
 
 
 def _as_datasets_decides(found: Located, split: str) -> Any | None:

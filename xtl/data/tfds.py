@@ -16,6 +16,7 @@ from xtl.errors import XtlError
 from xtl.tasks.base import Loaded, Task
 
 FORMAT = "array_record"
+BATCH = 1000  # rows read at a time
 
 
 def load(task: Task, language: str, split: str, *, options: Mapping[str, Any], root: str = "") -> Loaded:
@@ -90,8 +91,11 @@ def rows(name: str, split: str, where: Path) -> Iterator[tuple[str, Mapping[str,
     import tensorflow_datasets as tfds
 
     builder = tfds.builder_from_directory(where)
-    if split.partition("[")[0] not in builder.info.splits:
+    plain, _, limit = split.removesuffix("]").partition("[:")
+    if plain not in builder.info.splits:
         raise XtlError(f"tfds: {name} in {where} has no split {split!r}; it has: {', '.join(builder.info.splits)}")
+    if limit and int(limit) >= builder.info.splits[plain].num_examples:
+        split = plain
     try:
         source = builder.as_data_source(split=split)
     except (NotImplementedError, ValueError) as error:
@@ -100,16 +104,19 @@ def rows(name: str, split: str, where: Path) -> Iterator[tuple[str, Mapping[str,
             f"--dataset_dir={where} --out_file_format={FORMAT}` or prepare it again"
         ) from None
     names = {column: n for column, feature in builder.info.features.items() if (n := _names(feature))}
-    for number in range(len(source)):
+    for start in range(0, len(source), BATCH):
+        numbers = range(start, min(start + BATCH, len(source)))
         try:
-            row = dict(source[number])
+            batch = source.__getitems__(list(numbers))
         except Exception as error:
             raise XtlError(
-                f"tfds: {where} split {split} row {number}: unreadable ({type(error).__name__}: {error})"
+                f"tfds: {where} split {split}, in rows {start} to {numbers[-1]}: unreadable "
+                f"({type(error).__name__}: {error})"
             ) from None
-        for column, classes in names.items():
-            row[column] = _spelled(row[column], classes)
-        yield f"tfds {name} {split} row {number}", row
+        for number, row in zip(numbers, map(dict, batch), strict=True):
+            for column, classes in names.items():
+                row[column] = _spelled(row[column], classes)
+            yield f"tfds {name} {split} row {number}", row
 
 
 def _names(feature: Any) -> list[str] | None:
