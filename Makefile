@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-parity test-aot test-slow lint format lock wheel clean
+.PHONY: help setup demo test test-parity test-gcs test-aot test-slow lint format lock wheel clean
 
 # The first Python on the PATH that is new enough; `make demo PYTHON=/path/to/python3.12` overrides it.
 PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3 python,$(shell \
@@ -40,6 +40,10 @@ $(VENV)/.parity: requirements-parity.lock $(VENV)/.dev
 	@$(PIP) install --no-compile -r $<
 	@touch $@
 
+$(VENV)/.gcs: requirements-gcs.lock $(VENV)/.dev
+	@$(PIP) install --no-compile --no-deps -r $<
+	@touch $@
+
 $(VENV)/.tpu: requirements-tpu.lock $(VENV)/.dev
 	@echo "adding the TPU compiler"
 	@$(PIP) install --no-compile --no-deps -r $<
@@ -53,12 +57,15 @@ demo: $(VENV)/.core ## the three phases end to end on the embedded synthetic lan
 	@$(BIN)/xtl run --config=configs/demo.py --workdir=$(WORKDIR)
 
 test: $(VENV)/.dev ## the fast tests; no network, no PyTorch, no accelerator
-	@$(PYTEST) -n $(WORKERS) --dist loadfile -m "not parity and not aot and not slow"
+	@$(PYTEST) -n $(WORKERS) --dist loadfile -m "not parity and not gcs and not aot and not slow"
 
 # ---- further tiers (BUILD.md says what each is for) ---------------------------------------------------------------------
 
 test-parity: $(VENV)/.parity ## weights, logits and training against PyTorch
 	@$(PYTEST) -m "parity and not slow"
+
+test-gcs: $(VENV)/.gcs ## work directories in gs://, on an emulator that the tests start
+	@$(PYTEST) -m "gcs and not slow"
 
 test-aot: $(VENV)/.tpu ## compile for TPU ahead of time, with no TPU present
 	@$(PYTEST) -m "aot and not slow"

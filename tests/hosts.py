@@ -61,9 +61,7 @@ def start(
 ) -> list[subprocess.Popen]:
     """`count` hosts; doom: what happens to which host, as `main` takes it; late: seconds until the last one starts."""
     record.mkdir(parents=True, exist_ok=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     hosts = []
     for host in range(count):
         variables = os.environ | {"JAX_NUM_CPU_DEVICES": str(DEVICES // count), "COLUMNS": "120", **(settings or {})}
@@ -75,6 +73,12 @@ def start(
         with open(record / f"host{host}.log", "w") as log:
             hosts.append(subprocess.Popen(command, cwd=ROOT, env=variables, stdout=log, stderr=subprocess.STDOUT))
     return hosts
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def finish(hosts: list[subprocess.Popen], *, timeout: float = 200) -> list[int]:

@@ -294,6 +294,7 @@ class LoadReport:
 
 # ---------------------------------------------------------------- shared
 
+_COMMITTED = "commit_success.txt"
 _DESCRIPTION = "_CHECKPOINT_METADATA"  # where Orbax puts custom_metadata, as JSON, in the same atomic commit
 
 
@@ -368,7 +369,10 @@ def _step_folders(folder: str) -> Iterator[int]:
     if files.exists(folder):
         from etils import epath
 
-        yield from (int(child.name) for child in epath.Path(folder).iterdir() if child.name.isdigit())
+        for child in epath.Path(folder).iterdir():
+            # object stores cannot rename a whole folder into place: there a file says that a checkpoint is whole
+            if child.name.isdigit() and (not files.is_remote(folder) or (child / _COMMITTED).exists()):
+                yield int(child.name)
 
 
 def _first_line(error: BaseException) -> str:

@@ -300,7 +300,7 @@ class _Work:
     def _stage(self, unit: Unit) -> ConfigDict:
         """The stage with what depends on this WORKDIR: where tokenised data is kept."""
         plain = unit.stage.to_dict()
-        plain["data"]["cache"] = plain["data"]["cache"] or str(self.workdir.path / "cache")
+        plain["data"]["cache"] = plain["data"]["cache"] or str(self.workdir.cache)
         stage = to_config(plain)
         stage.lock()
         return stage

@@ -30,6 +30,13 @@ class Workdir:
     def __init__(self, path: files.Pathish):
         self.path: Path = _path(path)
 
+    @property
+    def cache(self) -> Path:
+        """Where tokenised data is kept unless the config says: here, or on the host's own disk, as it is memory-mapped."""
+        if not files.is_remote(self.path):
+            return self.path / "cache"
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "xtl" / "data"
+
     def folders(self) -> dict[str, Path]:
         """The stage folders by the short fingerprint in their names."""
         stages = self.path / "stages"

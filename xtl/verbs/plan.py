@@ -235,7 +235,7 @@ def _counted(task: Task, split: str, entry: Any, stage: Any, length: int, workdi
     from xtl.evaluate import encoded_part
 
     data = stage.data.to_dict()
-    data["cache"] = data["cache"] or str(workdir.path / "cache")
+    data["cache"] = data["cache"] or str(workdir.cache)
     tokenizer = load_tokenizer(data["tokenizer"], data["world"])
     options = {
         "data": data,
