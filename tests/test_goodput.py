@@ -6,7 +6,7 @@ import pytest
 
 from tests.stages import Events, Killed, after, stage
 from tests.test_train import train
-from xtl.goodput import Goodput
+from xtl.goodput import Goodput, over
 
 
 class Clock:
@@ -65,6 +65,19 @@ def test_what_came_after_the_restored_checkpoint_is_lost(tmp_path, restored, tra
     summary = again.summary()
     assert summary["starts"] == 2 and summary["wall"] == 100
     assert summary["seconds"]["training"] == training + 50 and summary["seconds"]["lost"] == lost
+
+
+def test_several_stages_have_one_goodput(tmp_path):
+    time = Clock()
+    for name, training in (("a", 30), ("b", 60)):
+        clock = Goodput(tmp_path / name, time=time)
+        time.passes(5)
+        with clock("training"):
+            time.passes(training)
+        clock.mark(1)
+    summary = over([tmp_path / name for name in "abc"])
+    assert summary["wall"] == 100 and summary["share"] == 0.9 and summary["starts"] == 2
+    assert over([tmp_path]) is None
 
 
 def test_hosts_but_the_first_write_nothing(tmp_path):

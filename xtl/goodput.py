@@ -7,7 +7,7 @@ the next start is lost: steps to be repeated, and waiting for somebody to start 
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from xtl import files
@@ -85,3 +85,18 @@ class Goodput:
             "wall": round(wall, 3),
             "seconds": {kind: round(seconds, 3) for kind, seconds in self.seconds.items()},
         }
+
+
+def over(folders: Iterable[files.Pathish]) -> dict[str, Any] | None:
+    """The summaries of several stages as one: of all their wall time, the share that counted; None if none has one."""
+    known = [files.read_json(path) for folder in folders if files.exists(path := files.join(folder, FILE))]
+    seconds = {kind: sum(one["seconds"].get(kind, 0.0) for one in known) for kind in KINDS}
+    wall = sum(seconds.values())
+    if not wall:
+        return None
+    return {
+        "share": round(seconds["training"] / wall, 4),
+        "starts": sum(one["starts"] for one in known),
+        "wall": round(wall, 3),
+        "seconds": {kind: round(total, 3) for kind, total in seconds.items()},
+    }

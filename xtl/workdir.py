@@ -32,7 +32,7 @@ class Workdir:
 
     @property
     def cache(self) -> Path:
-        """Where tokenised data is kept unless the config says: here, or on the host's own disk, as it is memory-mapped."""
+        """Where tokenised data is kept unless the config says; it is memory-mapped, so never in an object store."""
         if not files.is_remote(self.path):
             return self.path / "cache"
         return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "xtl" / "data"

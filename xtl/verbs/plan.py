@@ -11,12 +11,12 @@ from rich import box
 from rich.table import Table as Grid
 from rich.text import Text
 
-from xtl import cli, flops
+from xtl import cli, flops, goodput
 from xtl.config import resolve, task_weights, with_steps
 from xtl.display import MARKS, purpose, tree
 from xtl.emit import Request
 from xtl.errors import Unreachable, XtlError, nearest
-from xtl.logs import human
+from xtl.logs import duration, human
 from xtl.pipeline import Graph, Unit
 from xtl.tasks import get_task
 from xtl.tasks.base import Task
@@ -75,6 +75,9 @@ def plan(args: Any) -> int:
         + (f" ({shared} shared)" if shared else "")
     ]
     lines.append(f"{done} done in {workdir.path}")
+    spent = goodput.over(workdir.folder(unit.fingerprint, unit.name) for unit in graph.units.values())
+    if spent is not None:
+        lines[-1] += f", {100 * spent['share']:.0f} % of {duration(spent['wall'])} spent in training steps that count"
     tokens, steps = sum(cost.tokens for cost in left), sum(cost.steps for cost in left)
     lines.append(f"left: {human(steps).strip()} steps, {human(tokens).strip()} tokens, {human(total).strip()}FLOP")
     if hours is not None:
