@@ -116,7 +116,7 @@ def test_targets_that_share_items_or_languages_with_the_training_data_are_refuse
 
 
 def test_overlap_is_refused_in_every_direction():
-    with pytest.raises(XtlError, match="leak into xquad, lareqa"):
+    with pytest.raises(XtlError, match=r"leak into xquad, lareqa"):
         multilingual.refuse_overlap("squad_v1", ["xnli", "xquad", "lareqa"], split="dev")
     multilingual.refuse_overlap("squad_v1", ["xquad"], split="train")
 
@@ -125,9 +125,9 @@ def test_a_layer_chosen_for_one_condition_is_refused(tmp_path):
     made = load("morphology", "source=world,seeds=0")
     run.record(Workdir(tmp_path), "morphology", made)
     config.override(made, "stages.qfa-retrieval.evaluate.tatoeba.options.layer", "2")
-    with pytest.raises(XtlError, match="qfa-retrieval.*choose one layer"):
+    with pytest.raises(XtlError, match=r"qfa-retrieval.*choose one layer"):
         run.record(Workdir(tmp_path), "morphology", made)
-    with pytest.raises(XtlError, match="names no layer"):
+    with pytest.raises(XtlError, match=r"names no layer"):
         morphology.one_layer({"de-retrieval": {}})
 
 

@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 from xtl import config
 from xtl.recipes import PAPER
 
-WORLD = ("mnli", "squad_v2", "hellaswag", "qqp", "ccg", "commonsenseqa")
+WORLD = ("mnli", "squad_v2", "hellaswag", "qqp", "cosmosqa", "commonsenseqa")
 
 
 def get_config(arg: str = "") -> ConfigDict:

@@ -40,11 +40,13 @@ def ratios(stage: Stage, gold: Gold, *, metric: str) -> np.ndarray:
     XtlError where predictions are missing, or do not give the score on record: then they belong to other data.
     """
     task, language, loaded = gold
+    recorded = stage.evaluations[task.name]["languages"][language].get(metric)
+    if recorded is None:
+        raise XtlError(f"{task.name} {language}: the test data has no labels")
     kind = kind_of(task.name, task.family)
     predicted = parse_predictions(file_path(f"{stage.folder}/predictions", task.name, language, kind), kind).trusted()
     made = np.array(_KINDS[kind](task, language, loaded, predicted, metric), float).reshape(-1, 2)
     score = 100 * made[:, 0].sum() / max(made[:, 1].sum(), 1e-12)
-    recorded = stage.evaluations[task.name]["languages"][language][metric]
     if abs(score - recorded) > CLOSE:
         raise XtlError(
             f"{stage.name} {task.name} {language}: predictions score {score:.2f}, on record is {recorded:.2f}"

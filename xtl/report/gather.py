@@ -130,7 +130,7 @@ def read_run(workdir: Workdir, pipeline: str) -> Run:
     found = results.collect(workdir, pipeline=pipeline)
     scores: Scores = {}
     for row in found.rows:
-        if row.metric == found.metrics[row.target]:
+        if row.metric == found.metrics[row.target] and row.value:  # a language without labels has an empty value
             scores.setdefault((row.intermediate, row.target, row.language), {})[row.seed] = float(row.value)
     stages = {entry["name"]: _stage(workdir, entry) for entry in entries}
     return Run(pipeline, stages, found, results.table(found), scores)

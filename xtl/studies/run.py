@@ -4,7 +4,7 @@ A pipeline config with study={"name": ..., parameters} is a study. `record` note
 begins, `analyse` makes the Analysis at its end (and whenever the report is made again).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,6 +122,7 @@ def analyse(workdir: Workdir, pipeline: str) -> Analysis:
     scores = tables.scores(labelled, metrics=metrics)
     found = Finished(workdir, settings, run, scores, languages, len(raw) - len(labelled))
     made = STUDIES[settings["name"]](found)
+    made.methods = f"{_setting(found)} {made.methods}"
     if found.unlabelled:
         made.limits.append(f"{found.unlabelled} scores are missing, because the test data has no labels.")
     if scores["seed"].nunique() < 3:
@@ -129,6 +130,29 @@ def analyse(workdir: Workdir, pipeline: str) -> Analysis:
     if data.get("source") == "world":
         made.limits.append("The languages are synthetic: the result says what the world does, not what languages do.")
     return made
+
+
+def _setting(found: Finished) -> str:
+    """What was trained and evaluated, as the beginning of a methods paragraph."""
+    stage = next(stage for stage in found.run.units if stage.config)
+    encoder, world = stage.config["encoder"], stage.config["data"]["source"] == "world"
+    shape = f"{encoder['layers']} layers, {encoder['hidden']} wide"
+    model = (
+        f"a small encoder ({shape}) trained from scratch on text in synthetic languages"
+        if world
+        else f"XLM-R ({shape}; Conneau et al. 2020)"
+    )
+    conditions = [name for name in found.run.labels if name != tables.BASELINE]
+    data = "" if world else " (XTREME, Hu et al. 2020)"
+    return (
+        f"Following Phang et al. 2020 we start from {model}, train it on one intermediate set at a time "
+        f"({_few(conditions)}) or on none, and then on each target in English, with {found.scores['seed'].nunique()} "
+        f"seeds, and evaluate zero-shot on {_few(found.run.targets)}{data}; retrieval needs no target training."
+    )
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= 12 else f"{', '.join(names[:3])} and {len(names) - 3} more"
 
 
 # ---------------------------------------------------------------- typology

@@ -177,7 +177,8 @@ def mean(values: ArrayLike, *, name: str = "mean", unit: str = "languages") -> E
         raise XtlError(f"{name}: {len(values)} {unit} give no interval; at least 2 are needed")
     result = stats.ttest_1samp(values, 0.0)
     low, high = result.confidence_interval(LEVEL)
-    return Estimate(name, float(values.mean()), float(low), float(high), float(result.pvalue), len(values), unit, "t")
+    p = 1.0 if np.isnan(result.pvalue) else float(result.pvalue)  # all values are exactly 0
+    return Estimate(name, float(values.mean()), float(low), float(high), p, len(values), unit, "t")
 
 
 def difference(a: ArrayLike, b: ArrayLike, *, name: str = "difference", unit: str = "languages") -> Estimate:
@@ -192,7 +193,7 @@ def difference(a: ArrayLike, b: ArrayLike, *, name: str = "difference", unit: st
         float(a.mean() - b.mean()),
         float(low),
         float(high),
-        float(result.pvalue),
+        1.0 if np.isnan(result.pvalue) else float(result.pvalue),
         len(a) + len(b),
         unit,
         "Welch's t",
