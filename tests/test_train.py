@@ -302,3 +302,17 @@ def test_the_same_stage_trains_to_the_same_bits(six_steps, tmp_path):
     assert_same_run(tmp_path, reference)
     params = state.shapes(state.encoder_config(one))["params"]["encoder"]
     assert np.sum([x.size for x in jax.tree.leaves(params)]) > 0
+
+
+def test_sigterm_after_the_last_step_is_not_lost(six_steps, tmp_path):
+    one, reference = six_steps
+
+    def tell(event):
+        if event["kind"] == "save" and event["step"] == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(multihost.Preempted):
+        train(one, tmp_path, on_event=tell)
+    assert not (tmp_path / "eval").exists()
+    train(one, tmp_path)
+    assert_same_run(tmp_path, reference)

@@ -238,3 +238,5 @@ def preemption() -> Iterator[Preemption]:
     finally:
         if listens:
             signal.signal(signal.SIGTERM, previous if previous is not None else signal.SIG_DFL)
+    if listens and told._told.is_set():  # it came after the last step: all is saved, and the next launch evaluates
+        raise Preempted
