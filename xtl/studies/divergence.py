@@ -4,6 +4,8 @@ Measures between two sets of sentence vectors (one pretrained encoder, one layer
 A-distance, centroid cosine, Frechet; between texts: Jensen-Shannon divergence of unigrams. Outcome: gain D(i, t).
 """
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -170,7 +172,7 @@ def analyse(scores: pd.DataFrame, distances: dict[str, pd.DataFrame], *, primary
 def _figure(gains: pd.DataFrame, distances: pd.DataFrame, measure: str) -> Figure:
     rows = gains.merge(distances, on=["intermediate", "target"])
 
-    def draw(axes) -> None:
+    def draw(axes: Any) -> None:
         for target, part in rows.groupby("target"):
             axes.scatter(part["distance"], part["gain"], s=20, label=target)
         axes.axhline(0, color="0.6", linewidth=0.8)

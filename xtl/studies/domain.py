@@ -4,6 +4,8 @@ Design: domain (general, special) x format x size of the intermediate set x seed
 domain similarity with log2 size, estimated once a seed: seeds are what is sampled.
 """
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -76,7 +78,7 @@ def analyse(table: pd.DataFrame) -> Analysis:
 
 
 def _figure(table: pd.DataFrame) -> Figure:
-    def draw(axes) -> None:
+    def draw(axes: Any) -> None:
         for k, ((form, domain), part) in enumerate(table.groupby(["format", "domain"])):
             by_size = part.groupby("size")["gain"]
             mean, error = by_size.mean(), by_size.sem().fillna(0) * 1.96

@@ -88,7 +88,12 @@ def _measured(
                 "format (other family)": float(get_task(task).family != get_task(target).family),
                 "labels (1 - Jaccard)": _label_distance(get_task(task).labels, get_task(target).labels),
             }
-            common = {"intermediate": condition, "target": target, "texts": n, "layer": vectors.layer}
+            common: dict[str, str | float] = {
+                "intermediate": condition,
+                "target": target,
+                "texts": n,
+                "layer": vectors.layer,
+            }
             rows += [{**common, "measure": name, "distance": value} for name, value in values.items()]
     return rows
 

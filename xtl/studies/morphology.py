@@ -158,7 +158,7 @@ def analyse(
 def _figure(rows: pd.DataFrame) -> Figure:
     known = rows[rows["mattr"].notna()]
 
-    def draw(axes) -> None:
+    def draw(axes: Any) -> None:
         axes.scatter(known["mattr"], known["effect"], s=22)
         if known["mattr"].nunique() > 2:
             from xtl.studies.typology import _band

@@ -5,6 +5,7 @@ D(multilingual) - D(English), one number a language; what counts is its mean ove
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -124,7 +125,7 @@ def analyse(
 
 
 def _figure(drawn: dict[str, pd.DataFrame]) -> Figure:
-    def draw(axes) -> None:
+    def draw(axes: Any) -> None:
         ticks = []
         for line, (name, rows) in enumerate(drawn.items()):
             for k, tier in enumerate(t for t in tables.TIERS if (rows["tier"] == t).sum() > 1):

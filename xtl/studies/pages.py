@@ -36,7 +36,8 @@ def write(workdir: Workdir) -> list[Page]:
             made = run.analyse(workdir, pipeline)
         except XtlError as error:
             sentence = f"There is no answer yet: {error}"
-            content = {"made": None, "reason": str(error), "figures": [], "tables": [], "references": []}
+            content: dict[str, Any] = dict.fromkeys(("figures", "tables", "references"), ())
+            content |= {"made": None, "reason": str(error)}
             markdown = f"# {settings['name']}\n\n{sentence}\n"
         else:
             sentence = _capital(made.sentences[0])

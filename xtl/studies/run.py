@@ -117,7 +117,7 @@ def analyse(workdir: Workdir, pipeline: str) -> Analysis:
     metrics = run.results.metrics | dict(settings.get("metrics") or {})
     raw = pd.DataFrame([vars(row) for row in run.results.rows])
     labelled = raw[raw["value"] != ""]
-    data = next((stage.config["data"] for stage in run.units if stage.config), {})
+    data: Mapping[str, Any] = next((stage.config["data"] for stage in run.units if stage.config), {})
     languages = tables.world_languages(data["world"]) if data.get("source") == "world" else tables.languages()
     scores = tables.scores(labelled, metrics=metrics)
     found = Finished(workdir, settings, run, scores, languages, len(raw) - len(labelled))

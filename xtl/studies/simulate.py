@@ -39,7 +39,7 @@ def scores(
     size = (size_effect * (languages["log_size"] - languages.loc[tables.SOURCE, "log_size"])).to_dict()
     foreign = {code: float(code != tables.SOURCE) for code in codes}  # English has no deviations: gaps are against it
     own = dict(zip(codes, rng.normal(0, language_sd, len(codes)), strict=True))
-    found = {name: [] for name in ("intermediate", "target", "language", "split", "seed", "score")}
+    found: dict[str, list] = {name: [] for name in ("intermediate", "target", "language", "split", "seed", "score")}
     for target in targets:
         spoken = [c for c in XTREME.languages[target] if c in foreign]
         zero = np.array([foreign[c] for c in spoken])

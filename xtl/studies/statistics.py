@@ -129,7 +129,9 @@ def partial_spearman(
     )
 
 
-def _rank_estimate(x, y, statistic: Callable, *, seed, resamples, name, method) -> Estimate:
+def _rank_estimate(
+    x: np.ndarray, y: np.ndarray, statistic: Callable, *, seed: int, resamples: int, name: str, method: str
+) -> Estimate:
     if len(x) < 5:
         raise XtlError(f"{name}: a rank correlation of {len(x)} languages says nothing; at least 5 are needed")
     rng = np.random.default_rng(seed)
@@ -216,7 +218,7 @@ def paired_bootstrap(
         draws[i] = (gap[seeds].mean(axis=0) @ weights) / gap.shape[1]
     low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     tail = min(np.mean(draws <= 0), np.mean(draws >= 0))
-    p = min(1.0, 2 * max(tail, 1 / resamples))
+    p = min(1.0, 2 * max(float(tail), 1 / resamples))
     return Estimate(
         name, float(gap.mean()), float(low), float(high), float(p), gap.shape[1], "examples", "paired bootstrap"
     )

@@ -4,6 +4,8 @@ Outcome: gap G(i, t, l) = s(i, t, en) - s(i, t, l), pooled over targets as one e
 distance from English (URIEL), beside the log of pretraining size. Template: Muller et al. 2022 (arXiv 2212.01757).
 """
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -118,7 +120,7 @@ def _row(condition: str, scores: pd.DataFrame, languages: pd.DataFrame, *, seed:
 
 
 def _figure(effects: dict[str, pd.DataFrame]) -> Figure:
-    def draw(axes) -> None:
+    def draw(axes: Any) -> None:
         for condition, rows in effects.items():
             x = np.linspace(rows["distance"].min(), rows["distance"].max(), 50)
             points = axes.scatter(rows["distance"], rows["effect"], s=18, alpha=0.75, label=condition)
