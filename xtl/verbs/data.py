@@ -10,8 +10,7 @@ from rich.table import Table as Grid
 from xtl import cli
 from xtl.data import doctor, pack, sources
 from xtl.errors import XtlError
-from xtl.tasks import catalog, get_task
-from xtl.tasks.base import Task
+from xtl.tasks.base import Task, catalog, get_task
 
 SHOWN = 12  # languages of one line
 PAIRED = ("retrieve", "dual")  # the manifest counts gold pairs there, not texts
