@@ -13,8 +13,8 @@ size on languages that are absent from or small in CC-100 and in neither trainin
 Overlaps are excluded by construction: XQuAD and LAReQA are made of SQuAD's development set, which selects checkpoints
 here, and every language of TyDiQA is trained on, so none of the three is a target, and asking for one is an error.
 
-Cost: 18 intermediate and 126 target trainings (three seeds), retrieval besides; about 15 chip-hours for the large
-encoder on one accelerator of the H100 class (assumed, not measured).
+Cost: 18 intermediate and 126 target trainings (three seeds), retrieval besides: 36 chip-hours of a v5e at 40 %
+utilisation for the large encoder by `xtl plan` (sizes of the catalog, lengths assumed; not measured).
 Expect: nothing certain. None of the training languages is low-resource but Swahili and Telugu in TyDiQA, which are left
 out of the means, so all of it is transfer to unseen languages; four of the evaluated ones are absent from CC-100.
 """

@@ -9,8 +9,8 @@ Conditions: no intermediate training, and four English intermediate tasks; targe
 report/typology.html: the slope of the gap to English on syntactic distance (URIEL), with pretraining size held, and
 its change under each intermediate task.
 
-Cost: `xtl plan` says; with three seeds 12 intermediate and 90 target trainings, about 13 chip-hours for the large
-encoder on one accelerator of the H100 class, a third of that for base (assumed, not measured).
+Cost: with three seeds 12 intermediate and 90 target trainings: 34 chip-hours of a v5e at 40 % utilisation for the large
+encoder by `xtl plan` (sizes of the catalog, lengths assumed; not measured).
 Expect: a slope clearly above 0 (Lauscher et al. 2020, Muller et al. 2022); changes of slope of either sign, hardly
 above the noise of one seed. With 40 languages rank correlations from about .44 are detected.
 """

@@ -50,7 +50,7 @@ def analyse(scores: pd.DataFrame, languages: pd.DataFrame, *, seed: int = 0, res
     few = everything.index[everything["shared"] < tables.FEW_FEATURES].tolist()
     sentences = [f"{pooled.sentence()}."]
     for change, p in zip(changes, corrected, strict=True):
-        verdict = "not told apart from 0" if p >= 0.05 else "narrower" if change.value < 0 else "wider"
+        verdict = "not shown to change" if p >= 0.05 else "narrower" if change.value < 0 else "wider"
         sentences.append(f"{change.sentence()} (Holm-adjusted p = {p:.3f}): the gap of distant languages is {verdict}.")
     limits = [
         f"{pooled.n} languages detect |rho| >= {statistics.detectable_rho(pooled.n):.2f} with 80 % power.",
