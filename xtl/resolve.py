@@ -184,10 +184,10 @@ class _Source:
         return tuple(there)
 
     def revision(self, task: Task, split: str, languages: tuple[str, ...]) -> str:
-        """Digest of what will be read of one task; without looking, of the options it would be read with."""
+        """Digest of what will be read of one task; without looking, of how it would be read."""
         if not self.look:
-            options = (self.data.get("options") or {}).get(task.name)
-            return digest(options) if options else ""
+            how = [(self.data.get(key) or {}).get(task.name) for key in ("options", "sources")]
+            return digest(how) if any(how) else ""
         from xtl.data import sources
 
         return digest([sources.revision(task, self.data, language=x, split=split) for x in sorted(languages)])
