@@ -6,10 +6,12 @@
 `rows` is on each device; what the file gives is the global batch: rows x chips.
 """
 
+from ml_collections import ConfigDict
+
 from xtl import config
 
 
-def get_config(arg=""):
+def get_config(arg: str = "") -> ConfigDict:
     a = config.arguments(
         arg, size="large", length=128, rows=64, chips=16, data=1, fsdp=-1, tensor=1, remat="none", scan=0, layers=0
     )

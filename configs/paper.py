@@ -59,7 +59,8 @@ def get_config(arg: str = "") -> ConfigDict:
     if a.benchmark == "xtreme-r":
         targets |= config.targets(only_r, source="xtreme")
         targets["xcopa"]["first"] = {**config.recipe("socialiqa", source="xtreme"), "evaluate": {}}
-    stages, start = [], a.start or HUB.get(a.encoder, f"FacebookAI/xlm-roberta-{a.encoder}")
+    stages: list[ConfigDict] = []
+    start = a.start or HUB.get(a.encoder, f"FacebookAI/xlm-roberta-{a.encoder}")
     if a.source == "world":
         conditions, targets, stages, start = in_the_world(conditions, targets, effort=a.effort)
     return config.pipeline(
@@ -83,7 +84,8 @@ def languages(task: str, text: str, source: str) -> tuple[str, ...]:
         return ("en",)
     if source == "world":
         return ("qna", "qma", "qfa") if task in ("mnli", "qqp", "hellaswag") else ()  # the paper's three tasks
-    return tuple(x for x in ("de", "ru", "sw") if x in get_task(task).options.get("translated", ()))
+    there: Any = get_task(task).options.get("translated", ())
+    return tuple(x for x in ("de", "ru", "sw") if x in there)
 
 
 def lacking(source: str, benchmark: str) -> list[str]:

@@ -33,8 +33,8 @@ def test_fingerprints_ignore_names_machine_and_folders():
     assert full(renamed, "other") == reference
 
 
-# The content of the data, reader options and sources of single tasks included, is in data.revision, which the look at the
-# data fills in.
+# The content of the data, reader options and sources of single tasks included, is in data.revision, which the look at
+# the data fills in.
 NEUTRAL = "name phase intermediate start encoder.size data.root data.cache data.options data.sources data.revision"
 
 

@@ -55,7 +55,7 @@ def test_row_counts_are_few_multiples_that_cover_every_batch(needed, shapes, mul
 
 def test_row_counts_waste_as_little_as_an_exhaustive_search():
     needed = [3, 3, 3, 4, 9, 9, 10, 20]
-    cost = lambda shapes: sum(min(s for s in shapes if s >= n) for n in needed)  # noqa: E731
+    cost = lambda shapes: sum(min(s for s in shapes if s >= n) for n in needed)
     best = min(cost((a, b, 20)) for a in range(1, 21) for b in range(1, 21))
     assert cost(row_counts(needed, multiple=1, shapes=3)) == best
 

@@ -86,8 +86,8 @@ VERBS: Mapping[str, Verb] = {
             JSON,
         ),
         "required",
-        "--emit prints a script for Slurm (sh submit.sh [sbatch options]) or an Argo Workflow of JobSets (kubectl create\n"
-        "-f -); each job runs `xtl run --stage=NAME`. --watch attaches to a run: Ctrl-C leaves it alone.",
+        "--emit prints a script for Slurm (sh submit.sh [sbatch options]) or an Argo Workflow of JobSets (kubectl\n"
+        "create -f -); each job runs `xtl run --stage=NAME`. --watch attaches to a run: Ctrl-C leaves it alone.",
     ),
     "eval": Verb(
         "xtl.verbs.eval:evaluate",

@@ -125,8 +125,8 @@ class Board:
         return found
 
     def seconds_left(self) -> float | None:
-        """Until the last target: what runs at its own speed, what waits as long as its likes took (while there are none:
-        as all that is done); None if nothing is done yet."""
+        """Until the last target: what runs at its own speed, what waits as long as its likes took (or, while there are
+        none, as all that is done); None if nothing is done yet."""
         took: dict[str, list[float]] = {}
         for unit in self.graph.units.values():
             one = self.progress[unit.name]

@@ -58,8 +58,8 @@ def majority_share(predictions: Sequence[Any]) -> float:
 def collapse(losses: Sequence[float], *, majority: float | None = None) -> str:
     """Why a finished stage looks collapsed (XLM-R at too high a learning rate does), or "".
 
-    losses: the training losses in order, as means over equal parts of the stage (Meter.losses). majority: `majority_share` of development predictions, for families
-    that predict one of a few labels.
+    losses: the training losses in order, as means over equal parts of the stage (Meter.losses). majority:
+    `majority_share` of development predictions, for families that predict one of a few labels.
     """
     if majority is not None and majority >= MAJORITY:
         return f"{100 * majority:.1f} % of the development predictions are one and the same label"

@@ -4,9 +4,10 @@ Training: a step holds exactly `batch_size` examples; only how they share rows i
 their own order, rows filled as they come, the last batch padded with weight 0, outputs put back in example order.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -41,7 +42,7 @@ class TrainStream:
         *,
         steps: int,
         seed: int,
-        tokenizer,
+        tokenizer: Any,
         packed: bool = True,
         slots: int = 64,
         accumulate: int = 1,
@@ -123,7 +124,9 @@ class TrainStream:
             for r in row_counts(needed, multiple=shards, shapes=shapes)
         )
 
-    def _assemble(self, task: TrainTask, shape: RowShape, step: int, examples, row_of) -> Batch:
+    def _assemble(
+        self, task: TrainTask, shape: RowShape, step: int, examples: Sequence[tuple[int, int]], row_of: np.ndarray
+    ) -> Batch:
         augment = getattr(task.family, "augment", None)
         taken, columns = [], _ExampleColumns()
         for k, (part, index) in enumerate(examples):
@@ -149,7 +152,7 @@ class EvalBatches:
         row_length: int,
         slots: int,
         choices: int = 1,
-        tokenizer=None,
+        tokenizer: Any = None,
         seed: int = 0,
         packed: bool = True,
         host: tuple[int, int] = (0, 1),
@@ -227,7 +230,10 @@ class EvalBatches:
                     raise XtlError(f"evaluation output {key!r}: its dims must start with rs, rt or e")
         return {key: np.concatenate(values) for key, values in result.items()}
 
-    def _where(self, examples: Sequence[int], row_of: np.ndarray):
+    def _where(
+        self, examples: Sequence[int], row_of: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """(row, slot, first token, length) of every segment of a batch."""
         offsets = self.encoded.example_offsets
         segments = np.concatenate([np.arange(offsets[e], offsets[e + 1]) for e in examples])
         lengths = self.encoded.segment_lengths[segments]
@@ -260,7 +266,7 @@ def segments_of(encoded: Encoded, index: int) -> list[Segment]:
     return result
 
 
-def _augmented(augment, segment: Segment, rng: np.random.Generator, tokenizer) -> Segment:
+def _augmented(augment: Callable, segment: Segment, rng: np.random.Generator, tokenizer: Any) -> Segment:
     ids, columns = augment(segment.ids, rng, tokenizer)
     return Segment(ids, {**segment.token_columns, **columns}, segment.segment_columns)
 

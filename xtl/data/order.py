@@ -11,7 +11,7 @@ import numpy as np
 
 def mix(*words: int | np.ndarray) -> np.ndarray:
     """A 64-bit hash of integers (splitmix64), element by element over arrays; the address book of data randomness."""
-    z = np.uint64(0x9E3779B97F4A7C15)
+    z: np.ndarray = np.asarray(0x9E3779B97F4A7C15, np.uint64)
     with np.errstate(over="ignore"):
         for word in words:
             z = (z ^ np.asarray(word).astype(np.uint64)) * np.uint64(0xBF58476D1CE4E5B9)

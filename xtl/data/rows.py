@@ -37,7 +37,7 @@ class Encoded:
     segment_columns: Mapping[str, np.ndarray] = field(default_factory=dict)
     example_columns: Mapping[str, np.ndarray] = field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for level, columns, length in (
             ("token", self.token_columns, len(self.ids)),
             ("segment", self.segment_columns, self.segments),
@@ -230,8 +230,8 @@ def assemble(
                 batch[f"{name}_rt"][r, start:stop] = values
             for name, value in segment.segment_columns.items():
                 batch[f"{name}_rs"][r, s] = value
-    for name, values in example_columns.items():
+    for name, given in example_columns.items():
         column = np.full(E, FILL, np.int32)
-        column[: len(values)] = values
+        column[: len(given)] = given
         batch[f"{name}_e"] = column
     return batch

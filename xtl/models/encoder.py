@@ -151,12 +151,12 @@ class Attention(nnx.Module):
         """The output product without its bias: [R, T, D]."""
         config = self.config
         by_head = (*x_rtd.shape[:2], config.heads, config.head_size)
-        qkv_rthk = [
+        q_rthk, k_rthk, v_rthk = (
             constrain(checkpoint_name(dense(x_rtd), "qkv").reshape(by_head), "rows", None, "heads")
             for dense in (self.query, self.key, self.value)
-        ]
+        )
         context_rthk = attention.attend(
-            *qkv_rthk, segments_rt, name=config.attention, rate=config.attention_dropout, key=key
+            q_rthk, k_rthk, v_rthk, segments_rt, name=config.attention, rate=config.attention_dropout, key=key
         )
         context_rtd = constrain(checkpoint_name(context_rthk.reshape(x_rtd.shape), "context"), "rows", None, "heads")
         return self.out.product(context_rtd)

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 
 from xtl.errors import XtlError, nearest
 
@@ -84,7 +85,10 @@ class Loaded:
 FAMILIES = ("mlm", "pair", "choice", "span", "tag", "retrieve", "dual")
 
 NLI = ("contradiction", "entailment", "neutral")  # jiant's and XTREME's order; hub copies differ (trap 15.1)
-UPOS = tuple("ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X".split())
+UPOS = (
+    "ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM", "PART", "PRON", "PROPN", "PUNCT", "SCONJ", "SYM",
+    "VERB", "X",
+)  # fmt: skip
 PANX_TAGS = ("B-LOC", "B-ORG", "B-PER", "I-LOC", "I-ORG", "I-PER", "O")
 
 
@@ -115,7 +119,7 @@ class Task:
     languages_r: tuple[str, ...] = ()  # added by XTREME-R
     licence: str = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.family not in FAMILIES:
             raise XtlError(f"task {self.name}: unknown family {self.family!r}.{nearest(self.family, FAMILIES)}")
 
@@ -150,6 +154,6 @@ def get_task(name: str) -> Task:
     return catalog()[name]
 
 
-def family(task: Task):
+def family(task: Task) -> ModuleType:
     """The module that implements the task's family (imports JAX)."""
     return importlib.import_module(f"xtl.tasks.{task.family}")
