@@ -20,7 +20,7 @@ HEAD = {"mnli": {"head": "hf"}}  # one dense layer: two do not train in a few hu
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    a = config.arguments(arg, seeds=(0,), mlm_steps=1200, steps=300, world=0)
+    a = config.arguments(arg, seeds=(0,), mlm_steps=1600, steps=300, world=0)
     speed = {"learning_rate": 1e-3, "warmup": 0.1, "weight_decay": 0.01}
 
     def trained_on(task: str) -> dict[str, Any]:
