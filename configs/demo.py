@@ -6,6 +6,10 @@
 
 The languages are those of the embedded world (English and nine more, near, middle and far from it), the encoder is a
 tiny XLM-R trained from scratch, and every target is trained in English only.
+
+Cost: 18 stages, a few minutes on two CPU cores. Expect 100 F1 on English tags and about 60 (parts of speech) and 72
+(names) on the other nine languages, much more on the near ones; retrieval of 24 % without an intermediate task; NLI near
+chance outside English. README.md has the table with its spread over three seeds.
 """
 
 from typing import Any
