@@ -8,7 +8,7 @@ The languages are those of the embedded world (English and nine more, near, midd
 tiny XLM-R trained from scratch, and every target is trained in English only.
 
 Cost: 18 stages, a few minutes on two CPU cores. Expect 100 F1 on English tags and about 60 (parts of speech) and 72
-(names) on the other nine languages, much more on the near ones; retrieval of 24 % without an intermediate task; NLI near
+(names) on the other nine languages, more on the near ones; retrieval of 24 % without an intermediate task; NLI near
 chance outside English. README.md has the table with its spread over three seeds.
 """
 
