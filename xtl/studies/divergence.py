@@ -1,7 +1,7 @@
 """Divergence: does the distance between intermediate and target data predict gain and robustness?
 
 Measures between two sets of sentence vectors (one pretrained encoder, one layer, equal n): unbiased MMD, proxy
-A-distance, centroid cosine, Frechet; between texts: Jensen-Shannon divergence of unigrams. Outcome: gain D(i, t).
+A-distance, centroid cosine; between texts: Jensen-Shannon divergence of unigrams. Outcome: gain D(i, t).
 """
 
 from typing import Any
