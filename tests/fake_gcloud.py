@@ -10,6 +10,7 @@ is taken away loses its processes.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -21,6 +22,8 @@ from pathlib import Path
 
 CLOUD = Path(os.environ["CLOUD"])
 WORDS = sys.argv[1:]
+LOCK = (CLOUD / "lock").open("w")
+fcntl.flock(LOCK, fcntl.LOCK_EX)  # two launchers may call at once; each call's reading and writing is one
 PLAN = json.loads((CLOUD / "plan.json").read_text())
 STATE = json.loads((CLOUD / "state.json").read_text())
 ERRORS = {
@@ -33,8 +36,10 @@ ERRORS = {
 
 
 def save() -> None:
-    (CLOUD / "plan.json").write_text(json.dumps(PLAN))
-    (CLOUD / "state.json").write_text(json.dumps(STATE))
+    for name, value in (("plan", PLAN), ("state", STATE)):
+        aside = CLOUD / f"{name}.aside"
+        aside.write_text(json.dumps(value))
+        aside.replace(CLOUD / f"{name}.json")  # the tests look on without the lock
 
 
 def fail(text: str) -> None:
@@ -126,6 +131,7 @@ def scp() -> None:
 
 def ssh() -> None:
     spend("ssh")
+    fcntl.flock(LOCK, fcntl.LOCK_UN)  # nothing is written after this, and commands may take long
     node, worst = WORDS[4], 0
     for index, home in enumerate(homes(node)):
         who = {"HOME": str(home), "HOST": f"{node}-w{index}", "WORKER": str(index), "LIFE": str(STATE["life"])}

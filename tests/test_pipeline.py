@@ -258,17 +258,17 @@ def test_every_host_does_what_the_first_one_chooses(tmp_path):
 @pytest.mark.procs
 def test_kills_at_random_moments_leave_the_bytes_of_an_undisturbed_run(tmp_path):
     run(small_graph(), Workdir(tmp_path / "alone"), train=FakeTrain())
-    chance, killed = random.Random(0), 0
-    for _ in range(5):
-        one = launch(tmp_path / "cut", 0.1)
-        try:
-            one.wait(timeout=chance.uniform(1.5, 4.0))
-        except subprocess.TimeoutExpired:
-            one.kill()
-            one.wait()
-            killed += 1
-    assert run(small_graph(), Workdir(tmp_path / "cut"), train=FakeTrain()).complete
-    assert killed and len(trained(tmp_path / "cut", "begin")) <= ALL + killed
+    cut, chance, kills = tmp_path / "cut", random.Random(0), 5
+    for _ in range(kills):
+        begun = len(trained(cut, "begin")) if (cut / "trained.log").exists() else 0
+        one = launch(cut, 0.25)
+        # A stage begins under every launch, so that none is killed before it does anything, at whatever speed.
+        wait_until(lambda seen=begun: (cut / "trained.log").exists() and len(trained(cut, "begin")) > seen)
+        time.sleep(chance.uniform(0, 0.3))
+        one.kill()
+        assert one.wait() == -signal.SIGKILL
+    assert run(small_graph(), Workdir(cut), train=FakeTrain()).complete
+    assert len(trained(cut, "begin")) <= ALL + kills
     assert (tmp_path / "cut/results.csv").read_bytes() == (tmp_path / "alone/results.csv").read_bytes()
 
 
