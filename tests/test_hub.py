@@ -4,9 +4,9 @@ import httpx2
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
 
+from xtl import network
 from xtl.data import hub, sources
-from xtl.data.formats.tables import Absent
-from xtl.errors import XtlError
+from xtl.errors import Absent, XtlError
 from xtl.tasks import catalog, get_task
 from xtl.tasks.base import NLI, PANX_TAGS, UPOS
 
@@ -256,7 +256,7 @@ def test_tables_declare_only_splits_of_their_task():
 @pytest.fixture
 def waits(monkeypatch):
     seen = []
-    monkeypatch.setattr(hub.time, "sleep", seen.append)
+    monkeypatch.setattr(network.time, "sleep", seen.append)
     return seen
 
 
@@ -283,31 +283,31 @@ def test_dropped_connections_and_server_errors_are_tried_again(waits):
     action = failing(
         httpx2.ReadError("cut"), ConnectionError("reset"), response(503), httpx2.RemoteProtocolError("end")
     )
-    assert hub.patiently(action, what="x") == "done"
+    assert network.patiently(action, what="x") == "done"
     assert waits == [2, 4, 8, 16]
 
 
 def test_too_many_requests_waits_as_long_as_asked(waits):
-    assert hub.patiently(failing(response(429, **{"Retry-After": "33"})), what="x") == "done"
+    assert network.patiently(failing(response(429, **{"Retry-After": "33"})), what="x") == "done"
     assert waits == [33]
 
 
 def test_cut_off_download_is_tried_again(waits):
     error = OSError("Consistency check failed: file should be of size 10 but has size 3")
-    assert hub.patiently(failing(error), what="x") == "done"
+    assert network.patiently(failing(error), what="x") == "done"
     assert len(waits) == 1
 
 
 def test_end_of_patience_is_one_line_that_names_the_repository(waits):
     with pytest.raises(XtlError, match=r"^owner/name: the hub cannot be read \(5 attempts\): 503 for x$"):
-        hub.patiently(failing(*[response(503)] * 9), what="owner/name")
+        network.patiently(failing(*[response(503)] * 9), what="owner/name")
     assert len(waits) == 4
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_refusals_are_not_tried_again(waits, status):
     with pytest.raises(XtlError, match=rf"the hub cannot be read: {status}"):
-        hub.patiently(failing(response(status)), what="x")
+        network.patiently(failing(response(status)), what="x")
     assert waits == []
 
 
@@ -315,29 +315,29 @@ def test_missing_repository_is_not_tried_again(waits):
     from datasets.exceptions import DatasetNotFoundError
 
     with pytest.raises(XtlError, match=r"owner/nmae: not on the hub, or not open to you"):
-        hub.patiently(failing(DatasetNotFoundError("Dataset 'owner/nmae' doesn't exist")), what="owner/nmae")
+        network.patiently(failing(DatasetNotFoundError("Dataset 'owner/nmae' doesn't exist")), what="owner/nmae")
     assert waits == []
 
 
 def test_causes_are_looked_through(waits):
     wrapped = RuntimeError("generation failed")
     wrapped.__cause__ = httpx2.ReadTimeout("slow")
-    assert hub.patiently(failing(wrapped), what="x") == "done"
+    assert network.patiently(failing(wrapped), what="x") == "done"
 
 
 def test_errors_that_are_not_of_the_network_pass_through(waits):
     with pytest.raises(ZeroDivisionError):
-        hub.patiently(failing(ZeroDivisionError()), what="x")
+        network.patiently(failing(ZeroDivisionError()), what="x")
 
 
 def test_offline_mode_is_said_at_once(waits):
     from huggingface_hub.errors import OfflineModeIsEnabled
 
     with pytest.raises(XtlError, match="the hub cannot be read: Cannot reach x: offline mode is enabled"):
-        hub.patiently(failing(OfflineModeIsEnabled("Cannot reach x: offline mode is enabled")), what="x")
+        network.patiently(failing(OfflineModeIsEnabled("Cannot reach x: offline mode is enabled")), what="x")
     wrapped = ConnectionError("Couldn't reach x (OfflineModeIsEnabled)")
     with pytest.raises(XtlError, match=r"the hub cannot be read: Couldn't reach x \(OfflineModeIsEnabled\)"):
-        hub.patiently(failing(wrapped), what="x")
+        network.patiently(failing(wrapped), what="x")
     assert waits == []
 
 
@@ -353,6 +353,6 @@ def test_offline_repository_is_that_of_the_local_cache(tmp_path, monkeypatch):
     (folder / "snapshots/abc123/sw/test-00000-of-00001.parquet").touch()
     hub.repository.cache_clear()
     assert hub.repository("facebook/xnli", "main") == ("abc123", ("sw/test-00000-of-00001.parquet",))
-    with pytest.raises(hub.Offline, match="owner/unknown: offline mode is enabled"):
+    with pytest.raises(network.Offline, match="owner/unknown: offline mode is enabled"):
         hub.repository("owner/unknown", "main")
     hub.repository.cache_clear()

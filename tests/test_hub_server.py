@@ -263,11 +263,13 @@ def checkpoint(hub, tmp_path_factory):
     return sum(float(np.abs(leaf).sum()) for leaf in jax.tree.leaves(params))
 
 
-def test_encoder_is_imported_by_its_id(hub, client, checkpoint):
+def test_encoder_is_imported_by_its_id_from_a_hub_that_hesitates(hub, client, checkpoint):
+    faults = [hub.fail("GET /api/models/FacebookAI/xlm-roberta-tiny", 503), hub.fail("safetensors", "drop")]
     made = client.ask("encoder", name="FacebookAI/xlm-roberta-tiny")["made"]
     assert (made["hidden"], made["layers"]) == (32, 2)
     assert made["sum"] == pytest.approx(checkpoint, rel=1e-5)
     assert not hub.asked("pytorch_model.bin")
+    assert not any(fault.times for fault in faults), "each befell the import"
 
 
 def test_tokenizer_is_loaded_by_its_id(client, checkpoint):

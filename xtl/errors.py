@@ -12,6 +12,10 @@ class Unreachable(XtlError):
     """A server that does not answer, or a folder not given yet: what was asked for may well be right."""
 
 
+class Absent(XtlError):
+    """Something that is not there, and why; where several could serve, the next one is tried."""
+
+
 def nearest(name: str, options: Iterable[str]) -> str:
     """` Did you mean 'x'?`, or the list of options when nothing is near; to be appended to an error message."""
     options = sorted(map(str, options))

@@ -253,7 +253,7 @@ class _Work:
 
         def passed_on(event: Event) -> None:
             if event.get("kind") == "start":
-                record(steps=event.get("steps_total", 0))  # what the epochs came to
+                record(steps=event.get("steps_total", 0), devices=event.get("devices", ""))  # what the epochs came to
             self.on_event({"stage": unit.name, **event})
 
         record()

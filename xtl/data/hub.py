@@ -11,30 +11,22 @@ import hashlib
 import json
 import os
 import re
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from xtl.data.formats.base import Rows
-from xtl.data.formats.tables import Absent, JoinedTables, Table, Tables, Wanted, load_first
-from xtl.errors import Unreachable, XtlError
+from xtl.data.formats.tables import JoinedTables, Table, Tables, Wanted, load_first
+from xtl.errors import Absent, Unreachable, XtlError
 from xtl.files import atomic_write
+from xtl.network import Offline, first_line, patiently
 from xtl.tasks.base import Loaded, Task
 
 CONVERTED = "refs/convert/parquet"  # where the hub keeps its own parquet copy of a repository that has only a script
 BATCH = 1000  # rows converted to Python at a time
 LISTING = ".xtl-files.json"  # beside a cached commit's files: the names of all
 PART = re.compile(r"(\w+)(?:\[:(\d+)\])?")  # `train`, `train[:100]`
-ATTEMPTS = 5  # for what may pass: dropped connections, 429, 5xx, cut-off downloads
-WAIT_S = 2.0  # before the second attempt; doubles with each further one
-
-T = TypeVar("T")
-
-
-class Offline(Absent, Unreachable):
-    """Offline mode, and the local cache does not hold it."""
 
 
 def load(task: Task, language: str, split: str, *, options: Mapping[str, Any], root: str = "") -> Loaded:
@@ -261,9 +253,9 @@ def _as_datasets_decides(found: Located, split: str) -> Any | None:
     except ValueError as error:
         if "BuilderConfig" in str(error):
             return None
-        raise XtlError(f"{found}: {_first_line(error)}") from None
+        raise XtlError(f"{found}: {first_line(error)}") from None
     except (FileNotFoundError, RuntimeError) as error:
-        raise XtlError(f"{found}: {_first_line(error)}") from None
+        raise XtlError(f"{found}: {first_line(error)}") from None
     if not all(found.sha in file["filename"] for file in table.cache_files):  # after an error it takes what it has
         raise XtlError(f"{found}: the hub cannot be read, and the local cache holds another commit than {found.sha}")
     return table
@@ -327,77 +319,7 @@ def _sha256(path: Path, size: int, mtime_ns: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-# ---------------------------------------------------------------- the network
-
-
-def patiently(action: Callable[[], T], *, what: str) -> T:
-    """The result of a network action, tried again where that can help; otherwise an XtlError of one line.
-
-    Tried again: dropped connections and time-outs, 429 (after the time the server asks for), 5xx, and downloads that
-    ended early or do not match their checksum. Not tried again: 401, 403, 404, and offline mode. Raises Absent for
-    what is not there, Offline for what offline mode lacks, Unreachable for a server that does not answer.
-    """
-    import datasets.exceptions as ds
-    from huggingface_hub import errors as hf
-
-    for attempt in range(1, ATTEMPTS + 1):
-        wait = WAIT_S * 2 ** (attempt - 1)
-        try:
-            return action()
-        except hf.GatedRepoError:
-            raise XtlError(f"{what}: accept the terms on its page of the hub, and set HF_TOKEN to your token") from None
-        except (ds.DatasetNotFoundError, hf.RepositoryNotFoundError, hf.RevisionNotFoundError):
-            raise Absent(f"{what}: not on the hub, or not open to you (HF_TOKEN)") from None
-        except hf.RemoteEntryNotFoundError:
-            raise Absent(f"{what}: not in the repository") from None
-        except Exception as error:
-            cause = _network_cause(error)
-            if cause is None:
-                raise
-            if _is_offline(cause):
-                raise Offline(f"{what}: the hub cannot be read: {_first_line(cause)}") from None
-            status = getattr(getattr(cause, "response", None), "status_code", None)
-            final = status is not None and status < 500 and status != 429
-            if final or attempt == ATTEMPTS:
-                tries = "" if final else f" ({attempt} attempts)"
-                raise Unreachable(f"{what}: the hub cannot be read{tries}: {_first_line(cause)}") from None
-            wait = max(wait, _asked_to_wait(cause))
-        time.sleep(min(wait, 120.0))
-    raise AssertionError
-
-
-def _network_cause(error: BaseException) -> BaseException | None:
-    """Of the error and its causes: offline mode, else the first that is about the network; None if none is."""
-    import httpx2 as httpx
-    from huggingface_hub import errors as hf
-
-    chain: list[BaseException] = []
-    at: BaseException | None = error
-    while at is not None and at not in chain:
-        chain.append(at)
-        at = at.__cause__ or at.__context__
-    kinds = (httpx.HTTPError, hf.HfHubHTTPError, ConnectionError, TimeoutError)
-    offline = [e for e in chain if _is_offline(e)]
-    network = [e for e in chain if isinstance(e, kinds) or "Consistency check failed" in str(e)]
-    return next(iter(offline + network), None)
-
-
-def _is_offline(error: BaseException) -> bool:
-    """Two libraries have a class of this name, and `datasets` hands on only the name."""
-    return "OfflineModeIsEnabled" in (type(error).__name__, *re.findall(r"\w+", str(error)))
-
-
-def _asked_to_wait(error: BaseException) -> float:
-    """Seconds of a Retry-After header; 0 without one."""
-    headers = getattr(getattr(error, "response", None), "headers", {})
-    try:
-        return float(headers.get("Retry-After", 0))
-    except ValueError:
-        return 0.0
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).strip().splitlines()[0]
+# ---------------------------------------------------------------- errors and revisions
 
 
 def _cause(error: BaseException) -> str:

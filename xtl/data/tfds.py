@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from xtl.data.formats.base import Rows
-from xtl.data.formats.tables import Absent, JoinedTables, Table, Tables, Wanted, load_first
-from xtl.errors import XtlError
+from xtl.data.formats.tables import JoinedTables, Table, Tables, Wanted, load_first
+from xtl.errors import Absent, XtlError
 from xtl.tasks.base import Loaded, Task
 
 FORMAT = "array_record"

@@ -18,7 +18,7 @@ import numpy as np
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
-from xtl.errors import XtlError
+from xtl.errors import Absent, XtlError
 
 BOS, PAD, EOS, UNK = 0, 1, 2, 3
 SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
@@ -184,7 +184,6 @@ def _find(name: str) -> Path:
         )
     if path.is_absolute() or name.startswith(".") or name.count("/") != 1:
         raise XtlError(f"data.tokenizer {name!r} is neither a folder, nor a hub id (owner/name), nor 'world'")
-    from xtl.data.formats.tables import Absent
     from xtl.data.hub import fetch
 
     reasons = []

@@ -91,11 +91,13 @@ def find(source: str | Path) -> Path:
         raise XtlError(f"{source}: there is no such folder (and it is no Hugging Face id)")
     from huggingface_hub import snapshot_download
 
+    from xtl.network import first_line, patiently
+
     patterns = ["config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*", "sentencepiece.bpe.model"]
     try:
-        return Path(snapshot_download(str(source), allow_patterns=patterns))
+        return Path(patiently(lambda: snapshot_download(str(source), allow_patterns=patterns), what=str(source)))
     except Exception as error:  # the hub raises a dozen kinds; each means that there is nothing to read
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line(error).removeprefix(f"{source}: ")
         raise XtlError(f"{source}: neither a folder nor to be had from the Hugging Face hub ({reason})") from error
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from xtl.data.formats.base import SPLITS, MakeExample, Rows, collect
-from xtl.errors import XtlError, nearest
+from xtl.errors import Absent, XtlError, nearest
 from xtl.tasks.base import Loaded
 
 ENTAILMENT_FIRST = ("entailment", "neutral", "contradiction")  # integer NLI labels on the hub and in TFDS (trap 15.1)
@@ -25,10 +25,6 @@ class Wanted:
 
 
 ReadRows = Callable[[Rows, Wanted], Loaded]
-
-
-class Absent(XtlError):
-    """A table that is not there, and why; the next one that could serve is tried."""
 
 
 def by_example(make: MakeExample, *, only: Callable[[Mapping[str, Any], Wanted], bool] | None = None) -> ReadRows:
