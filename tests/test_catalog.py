@@ -246,6 +246,51 @@ def test_mewslix_marks_the_mention_and_joins_it_to_its_entity():
     assert pair.b == "Ada Krog was a builder of piers."
 
 
+@pytest.mark.parametrize(("below", "inside"), [("panx_dataset/", ""), ("", "./"), ("panx_dataset/", "en/")])
+def test_panx_is_read_from_the_archives_of_its_distribution(tmp_path, below, inside):
+    root = panx_archives(tmp_path, below, inside)
+    there = {"source": "files", "root": str(root), "options": {}}
+    panx = get_task("panx")
+    assert sources.languages(panx, there) == ("en",)
+    for split in ("train", "dev", "test"):
+        packed, unpacked = sources.load(panx, "en", split, there), load("panx", "en", split)
+        assert packed.examples == unpacked.examples
+        assert packed.files == (str(root / f"panx/{below}en.tar.gz"),)
+
+
+def test_panx_archive_that_is_cut_off_or_lacks_a_split_is_one_line(tmp_path):
+    root = panx_archives(tmp_path, "", "", splits=("dev", "extra", "test"))
+    archive = root / "panx/en.tar.gz"
+    there = {"source": "files", "root": str(root), "options": {}}
+
+    def error(split):
+        with pytest.raises(XtlError) as caught:
+            sources.load(get_task("panx"), "en", split, there)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    assert error("train") == f"{archive}: no file 'train' in the archive, only: dev, extra, test"
+    whole = archive.read_bytes()
+    for length in (0, 5, len(whole) // 2, len(whole) - 1):
+        archive.write_bytes(whole[:length])
+        assert error("test").startswith(f"{archive}/test: the archive is damaged or truncated (")
+    archive.write_bytes(b"<html>not found</html>")
+    assert "test: the archive is damaged or truncated (" in error("test")
+
+
+def panx_archives(root, below, inside, splits=("train", "dev", "extra", "test")):
+    """A data root with the English fixture packed as the distribution packs it."""
+    import tarfile
+
+    archive = root / f"panx/{below}en.tar.gz"
+    archive.parent.mkdir(parents=True)
+    with tarfile.open(archive, "w:gz") as tar:
+        for split in splits:
+            original = FIXTURES / "original/panx/panx_dataset/en" / split.replace("extra", "train")
+            tar.add(original, f"{inside}{split}")
+    return root
+
+
 def test_mlm_holds_the_same_verses_out_in_every_language():
     held = {x: {e.id.split(":")[1] for e in examples("mlm", x, "dev") if "TST" in e.id} for x in ("de", "en")}
     assert held["de"] == held["en"] != set()

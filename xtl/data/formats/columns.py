@@ -6,22 +6,24 @@ from pathlib import Path
 
 from xtl.data.formats.base import Found, Read
 from xtl.data.formats.examples import Labels
-from xtl.data.formats.text import json_file, lines
+from xtl.data.formats.text import archived_lines, json_file, lines
 from xtl.errors import XtlError
 from xtl.tasks.base import Loaded, Tagged
 
 Word = tuple[str, str | None, str]  # word, tag (None where hidden), where
 
 
-def sentences(path: Path, *, prefixed: bool = False) -> Iterator[list[Word]]:
+def sentences(path: Path, *, prefixed: bool = False, member: str = "") -> Iterator[list[Word]]:
     """Sentences of one file.
 
     prefixed: words are written `lang:word`; the prefix ends at the first colon, since words hold colons too. What stays
     of a word may be empty or odd white space; it is kept, because predictions are compared line by line.
+    member: the path is a .tar.gz archive, and this the file in it.
     """
     sentence: list[Word] = []
-    for number, line in lines(path):
-        where = f"{path}:{number}"
+    name = f"{path}/{member}" if member else str(path)
+    for number, line in archived_lines(path, member) if member else lines(path):
+        where = f"{name}:{number}"
         if not line.strip():
             if sentence:
                 yield sentence
@@ -40,14 +42,17 @@ def sentences(path: Path, *, prefixed: bool = False) -> Iterator[list[Word]]:
         yield sentence
 
 
-def read(labels: Labels, *, prefixed: bool = False) -> Read:
-    """Reader of word-and-tag files. Only a test file may come without tags, and then without any."""
+def read(labels: Labels, *, prefixed: bool = False, member: str = "") -> Read:
+    """Reader of word-and-tag files. Only a test file may come without tags, and then without any.
+
+    member: the paths are .tar.gz archives; the name of the file in them, with {split} filled in.
+    """
 
     def read_found(found: Found) -> Loaded:
         dropped: Counter = Counter()
         examples: list[Tagged] = []
         for path in found.paths:
-            for sentence in sentences(path, prefixed=prefixed):
+            for sentence in sentences(path, prefixed=prefixed, member=member.format(split=found.split)):
                 words = tuple(w for w, _, _ in sentence)
                 tags = [t for _, t, _ in sentence]
                 if found.split == "test" and all(t is None for t in tags):

@@ -5,9 +5,12 @@ which `str.splitlines` would take for line ends and so shift every row after the
 """
 
 import csv
+import gzip
 import json
+import tarfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from xtl.errors import XtlError
@@ -18,12 +21,35 @@ Row = dict[str, Any]
 def lines(path: Path) -> Iterator[tuple[int, str]]:
     """(line number from 1, line without its end). Raises XtlError for bytes that are not UTF-8."""
     with open(path, "rb") as file:
-        for number, raw in enumerate(file, 1):
-            try:
-                line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise XtlError(f"{path}:{number}: not UTF-8 ({error.reason} at byte {error.start})") from None
-            yield number, line.rstrip("\n").removesuffix("\r")
+        yield from _decoded(file, str(path))
+
+
+def archived_lines(archive: Path, member: str) -> Iterator[tuple[int, str]]:
+    """The same for one file of a .tar.gz archive, in whatever folder of it, without unpacking it to disk."""
+    name = f"{archive}/{member}"
+    there: list[str] = []
+    try:
+        with gzip.open(archive) as unzipped, tarfile.open(fileobj=unzipped, mode="r:") as tar:
+            for info in filter(tarfile.TarInfo.isfile, tar):
+                there.append(PurePosixPath(info.name).name)
+                if there[-1] == member and there.count(member) == 1:
+                    file = tar.extractfile(info)
+                    assert file is not None
+                    yield from _decoded(file, name)
+            unzipped.read()  # gzip compares its checksum at the very end
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise XtlError(f"{name}: the archive is damaged or truncated ({error}); fetch it again") from None
+    if member not in there:
+        raise XtlError(f"{archive}: no file {member!r} in the archive, only: {', '.join(there) or 'nothing'}")
+
+
+def _decoded(file: Iterable[bytes], name: str) -> Iterator[tuple[int, str]]:
+    for number, raw in enumerate(file, 1):
+        try:
+            line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise XtlError(f"{name}:{number}: not UTF-8 ({error.reason} at byte {error.start})") from None
+        yield number, line.rstrip("\n").removesuffix("\r")
 
 
 def json_lines(path: Path) -> Iterator[tuple[str, Row]]:

@@ -1,7 +1,7 @@
 """PAN-X (WikiAnn with the balanced splits of Rahimi et al. 2019): named entities in 40 languages, trained on English.
 
 XTREME's own training and development files go first where both forms are there; its test files have no tags, so the
-archives' files go first for the test split.
+archives' files go first for the test split. An archive of a language may stay packed.
 """
 
 from xtl.data.formats import columns
@@ -25,6 +25,8 @@ SIZES = dict.fromkeys(LANGUAGES + LANGUAGES_R, 10000) | SMALL | TINY
 LABELLED = {"train": "train", "dev": "dev"}
 THEIRS = {"train": "train", "dev": "validation", "test": "test"}
 ROWS = by_example(tagged(LABELS, "tokens", "ner_tags"))
+UNPACKED = columns.read(LABELS, prefixed=True)
+PACKED = columns.read(LABELS, prefixed=True, member="{split}")
 
 TASK = Task(
     name="panx",
@@ -41,11 +43,13 @@ TASK = Task(
         task="panx",
         at=(
             At(paths=("xtreme/{split}-{language}.tsv",), splits=LABELLED, read=columns.read(LABELS)),
-            At(paths=("panx_dataset/{language}/{split}",), read=columns.read(LABELS, prefixed=True)),
-            At(paths=("panx_dataset/{language}-{split}",), read=columns.read(LABELS, prefixed=True)),
+            At(paths=("panx_dataset/{language}/{split}",), read=UNPACKED),
+            At(paths=("panx_dataset/{language}-{split}",), read=UNPACKED),
+            At(paths=("panx_dataset/{language}.tar.gz",), read=PACKED),
+            At(paths=("{language}.tar.gz",), read=PACKED),
             At(paths=("xtreme/{split}-{language}.tsv",), read=columns.read(LABELS)),
         ),
-        get="Unpack panx_dataset.tar and each LANGUAGE.tar.gz in it into panx/panx_dataset/LANGUAGE/",
+        get="Unpack panx_dataset.tar into panx/; the LANGUAGE.tar.gz in panx/panx_dataset/ may stay packed",
     ),
     hub=Tables(
         task="panx",
