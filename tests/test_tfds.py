@@ -1,6 +1,11 @@
 """Source tfds: data sets in TFDS's own format, read without TensorFlow."""
 
+import socket
 import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -146,6 +151,108 @@ def test_what_is_not_prepared_is_named_with_the_command(folder, monkeypatch):
         XtlError, match=r"squad/v1\.1 is not prepared .*tfds build squad/v1\.1 --file_format=array_record"
     ):
         load(folder, "squad_v1", "en", "dev")
+
+
+# ---------------------------------------------------------------- preparing
+
+
+@pytest.fixture
+def closed():
+    """The host and port of nobody."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{taken.getsockname()[1]}"
+
+
+@pytest.fixture
+def server():
+    """A server that has nothing but errors."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_error(503)
+
+        def log_message(self, *args):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{running.server_port}"
+        running.shutdown()
+
+
+@pytest.fixture
+def prepares(monkeypatch):
+    """A function (addresses, folder) -> whether TFDS is let prepare a set that is downloaded from them."""
+    import tensorflow_datasets as library
+
+    def run(addresses, folder):
+        begun = []
+        builder = SimpleNamespace(
+            name="snli", url_infos=dict.fromkeys(addresses), download_and_prepare=lambda: begun.append(1)
+        )
+        monkeypatch.setattr(library, "builder", lambda *args, **kwargs: builder)
+        with pytest.raises(XtlError, match="snli"):
+            load(folder, "snli", "en", "train")
+        return bool(begun)
+
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    tfds._fault.cache_clear()
+    yield run
+    tfds._fault.cache_clear()
+
+
+def test_without_internet_a_set_that_is_not_prepared_is_named_within_seconds(tmp_path, monkeypatch, closed):
+    """The library's own builder; a proxy that is not there stands for the network that is not."""
+    for name in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, f"http://{closed}")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    tfds._fault.cache_clear()
+    begin = time.monotonic()
+    with pytest.raises(XtlError, match=r"snli is not prepared .*nlp\.stanford\.edu.*; run `tfds build snli") as error:
+        load(tmp_path, "snli", "en", "train")
+    tfds._fault.cache_clear()
+    assert "\n" not in str(error.value)
+    assert time.monotonic() - begin < 15  # the library by itself: 200
+
+
+def test_host_is_looked_for_more_than_once_but_by_a_process_only_once(tmp_path, prepares, closed, monkeypatch):
+    import requests
+
+    asked = []
+
+    def fail(address, **kwargs):
+        asked.append(address)
+        raise requests.ConnectionError("down")
+
+    monkeypatch.setattr(requests, "get", fail)
+    for _ in range(2):
+        assert not prepares([f"http://{closed}/a", f"http://{closed}/b"], tmp_path)
+    assert asked == [f"http://{closed}/b"] * 3
+
+
+def test_network_that_swallows_everything_is_given_up_on(monkeypatch):
+    monkeypatch.setattr(tfds, "REACH_S", 0.2)
+    monkeypatch.setattr("requests.get", lambda *args, **kwargs: threading.Event().wait())
+    with pytest.raises(XtlError, match=r"no connection to a\.example, b\.example in 0\.2 s"):
+        tfds._reach(("https://a.example/x", "https://b.example/x"))
+
+
+def test_host_that_answers_anything_is_left_to_tfds(tmp_path, prepares, closed, server):
+    assert prepares([f"http://{closed}/a", f"http://{server}/a"], tmp_path)
+
+
+def test_what_needs_no_host_is_left_to_tfds(tmp_path, prepares, closed):
+    assert prepares([], tmp_path)
+    assert not prepares([f"http://{closed}/a"], tmp_path)
+    fetched = tmp_path / "downloads/snli/a.zip.INFO"
+    fetched.parent.mkdir(parents=True)
+    fetched.touch()
+    assert prepares([f"http://{closed}/a"], tmp_path)
+
+
+# ---------------------------------------------------------------- what there is
 
 
 def test_missing_split_lists_those_there(folder):

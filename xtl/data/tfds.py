@@ -6,17 +6,24 @@ array_record format; where its builder runs without TensorFlow it is prepared on
 
 import functools
 import os
+import queue
+import threading
+import time
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from xtl.data.formats.base import Rows
 from xtl.data.formats.tables import JoinedTables, Table, Tables, Wanted, load_first
-from xtl.errors import Absent, XtlError
+from xtl.errors import Absent, Unreachable, XtlError
+from xtl.network import first_line
 from xtl.tasks.base import Loaded, Task
 
 FORMAT = "array_record"
 BATCH = 1000  # rows read at a time
+REACH_S = 10.0  # in which one of the hosts that a data set is downloaded from must be reached
+ATTEMPTS = 3  # to reach a host, a second apart: names and connections fail now and then
 
 
 def load(task: Task, language: str, split: str, *, options: Mapping[str, Any], root: str = "") -> Loaded:
@@ -137,11 +144,61 @@ def _prepare(name: str, folder: Path) -> Path:
     how = f"`tfds build {name} --file_format={FORMAT} --data_dir={folder}` on a machine with TensorFlow"
     try:
         builder = tfds.builder(name, data_dir=folder, file_format=FORMAT)
+        # TFDS goes on trying for minutes to reach a host, so without internet this is found out first. What has been
+        # downloaded before may be all that is needed.
+        if not any((folder / "downloads" / builder.name).rglob("*.INFO")):
+            _reach(tuple({urlsplit(x).netloc: x for x in builder.url_infos or () if x.startswith("http")}.values()))
         builder.download_and_prepare()
     except Exception as error:
-        first = (str(error) or type(error).__name__).strip().splitlines()[0]
-        raise Absent(f"tfds: {name} is not prepared under {folder} and cannot be here ({first}); run {how}") from None
+        raise Absent(
+            f"tfds: {name} is not prepared under {folder} and cannot be here ({first_line(error)}); run {how}"
+        ) from None
     made = prepared(name, folder)
     if made is None:
         raise Absent(f"tfds: {name} was prepared, but not under {folder}; run {how}")
     return made
+
+
+def _reach(addresses: tuple[str, ...]) -> None:
+    """Raises Unreachable if there are addresses and none of their hosts can be connected to."""
+    if fault := _fault(addresses):
+        raise Unreachable(fault)
+
+
+@functools.cache
+def _fault(addresses: tuple[str, ...]) -> str:
+    """Why no host of the addresses can be reached, "" if one can; found out once a process, for all at the same time.
+
+    Whatever is answered counts as reached, be it an error or late: what to make of it is up to TFDS.
+    """
+    import requests
+
+    answers: queue.Queue[str] = queue.Queue()
+
+    def ask(address: str) -> None:
+        for attempt in range(ATTEMPTS):
+            time.sleep(min(attempt, 1))
+            fault = ""
+            try:  # the request that TFDS makes, so proxies and certificates are the same
+                requests.get(address, stream=True, timeout=REACH_S / 2).close()
+            except requests.ConnectionError as error:
+                fault = first_line(error)
+            except requests.RequestException:
+                pass
+            if not fault:
+                break
+        answers.put(fault)
+
+    for address in addresses:
+        # Looking up a name has no time limit of its own, and must hold up neither this nor the end of the process.
+        threading.Thread(target=ask, args=(address,), daemon=True).start()
+    end, fault = time.monotonic() + REACH_S, ""
+    for _ in addresses:
+        try:
+            fault = answers.get(timeout=max(0.0, end - time.monotonic()))
+        except queue.Empty:
+            hosts = ", ".join(urlsplit(x).netloc for x in addresses)
+            return f"no connection to {hosts} in {REACH_S:g} s"
+        if not fault:
+            return ""
+    return fault
