@@ -208,6 +208,27 @@ def test_the_encoder_of_a_stage_is_loaded_without_its_optimizer_state(tmp_path):
         assert report.left_behind == ("mnli",) and report.about["progress"] == {"step": 3}
 
 
+def test_a_slimmed_stage_hands_on_the_same_encoder_and_keeps_nothing_else(tmp_path):
+    saved(tmp_path / "checkpoints", 3, 6, 9, handoff=(6,))
+    parts = state_at(6)["params"]
+    before = sum(f.stat().st_size for f in tmp_path.rglob("*") if f.is_file())
+    for _ in range(2):  # and again, as after a kill
+        checkpoint.slim(tmp_path / "checkpoints")
+        encoder, heads, report = checkpoint.load_encoder(
+            tmp_path, target_of(parts["encoder"]), heads=target_of(parts["heads"])
+        )
+        assert same(encoder, parts["encoder"]) and same(heads, parts["heads"]) and report.folder.endswith("/6")
+    assert sorted(path.name for path in (tmp_path / "checkpoints/6").iterdir() if path.is_dir()) == ["encoder", "heads"]
+    assert not any((tmp_path / f"checkpoints/{step}").exists() for step in (3, 9))
+    assert sum(f.stat().st_size for f in tmp_path.rglob("*") if f.is_file()) < before / 2
+
+
+def test_nothing_is_slimmed_before_there_is_a_handoff(tmp_path):
+    saved(tmp_path, 3, 6)
+    checkpoint.slim(tmp_path)
+    assert restored(tmp_path)[0][1]["progress"] == {"step": 6}
+
+
 def test_heads_come_along_when_they_are_wanted(tmp_path):
     state = state_at(3, heads=("mnli", "squad_v1"))
     folder = checkpoint.save_encoder(tmp_path / "made", state["params"], {"made": "by hand"})

@@ -1,7 +1,7 @@
 """Checkpoints: the only file that knows Orbax.
 
 A stage keeps `checkpoints/<step>/` with the items
-    state/     the whole train state, for going on
+    state/     the whole train state, for going on; removed once the stage is done (`slim`)
     encoder/   the encoder alone: the handoff to other stages; in the last (or the best) checkpoint only
     heads/     the trained heads, beside encoder/
 and one JSON description (`about`): configs, provenance, progress, and an integer digest of every array. Orbax makes a
@@ -232,6 +232,25 @@ def find_encoder(path: files.Pathish) -> str:
     if not files.exists(path):
         raise XtlError(f"{path}: no such checkpoint")
     raise XtlError(f"{path}: no encoder to hand on (is the stage finished? for Hugging Face weights: `xtl import`)")
+
+
+def slim(folder: files.Pathish) -> None:
+    """Free what a finished stage needs no more: train states (two thirds of them moments), and all but the handoff.
+
+    A matrix of hundreds of stages would fill terabytes with them. Cut off halfway, it leaves nothing that is misread:
+    the handoff's own items are not touched.
+    """
+    from etils import epath
+
+    steps = sorted(_step_folders(os.fspath(folder)))
+    handoffs = [step for step in steps if files.exists(files.join(folder, str(step), "encoder"))]
+    if not handoffs:
+        return
+    for step in steps:
+        surplus = epath.Path(files.join(folder, str(step)))
+        surplus = surplus / "state" if step == handoffs[-1] else surplus
+        if surplus.exists():
+            surplus.rmtree()
 
 
 def describe(path: files.Pathish) -> About:

@@ -274,6 +274,8 @@ class _Work:
             finished = now()
             seconds = round(finished - status["started"], 3)
             record(state="done", finished=finished, seconds=seconds, result=jsonable(result))
+            if writes:
+                _slim(folder)
             self.settle(unit, "done")
 
     def _trained(self, unit: Unit, folder: Path, train: Train, on_event: OnEvent, *, writes: bool) -> dict[str, Any]:
@@ -310,6 +312,13 @@ def _trainer() -> Train:
     from xtl.train import train
 
     return train
+
+
+def _slim(folder: Path) -> None:
+    """After "done" is on record: until then a restart goes on from the state that this removes."""
+    from xtl import checkpoint
+
+    checkpoint.slim(folder / "checkpoints")
 
 
 def _verify(stage: ConfigDict, folder: Path) -> None:
