@@ -41,7 +41,7 @@ def random_lm_head(config):
 def saved(request, tmp_path):
     config = CONFIGS[request.param]
     params, lm_head = random_params(config), random_lm_head(config)
-    return config, params, lm_head, convert.save_hf(tmp_path / "hf", config, params, lm_head=lm_head)
+    return config, params, lm_head, convert.save_hf(tmp_path / "hf", config, params, head=(names.MLM, lm_head))
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_every_weight_of_the_encoder_has_a_name_there(saved):
 
 def test_large_models_are_written_in_several_files_with_an_index(saved, tmp_path):
     config, params, lm_head, _ = saved
-    folder = convert.save_hf(tmp_path / "parts", config, params, lm_head=lm_head, shard_bytes=20_000)
+    folder = convert.save_hf(tmp_path / "parts", config, params, head=(names.MLM, lm_head), shard_bytes=20_000)
     index = json.loads((folder / "model.safetensors.index.json").read_text())
     files = sorted(path.name for path in folder.glob("*.safetensors"))
     assert len(files) > 2 and files == sorted(set(index["weight_map"].values()))
@@ -120,16 +120,11 @@ def test_names_without_prefix_and_half_precision_files_are_read(folder):
         np.testing.assert_array_equal(got, np.asarray(expected).astype(ml_dtypes.bfloat16).astype(np.float32))
 
 
-def test_tensors_of_other_heads_and_tokenizer_files_are_exported_along(tmp_path):
+def test_tokenizer_files_are_exported_along(tmp_path):
     (tmp_path / "sentencepiece.bpe.model").write_bytes(b"pieces")
-    extra = {"classifier.out_proj.weight": np.ones((3, 32), np.float32)}
-    params = random_params(POST)
     files = [tmp_path / "sentencepiece.bpe.model"]
-    folder = convert.save_hf(tmp_path / "hf", POST, params, extra=extra, files=files)
-    tensors = load_file(folder / "model.safetensors")
-    np.testing.assert_array_equal(tensors["classifier.out_proj.weight"], extra["classifier.out_proj.weight"])
+    folder = convert.save_hf(tmp_path / "hf", POST, random_params(POST), files=files)
     assert (folder / "sentencepiece.bpe.model").read_bytes() == b"pieces"
-    assert convert.load_hf(folder).report.unexpected == ("classifier.out_proj.weight",)
 
 
 # ---------------------------------------------------------------- streaming

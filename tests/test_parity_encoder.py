@@ -18,7 +18,7 @@ import torch  # noqa: E402
 import transformers  # noqa: E402
 from safetensors.numpy import load_file  # noqa: E402
 
-from xtl.models import convert  # noqa: E402
+from xtl.models import convert, names  # noqa: E402
 from xtl.models.encoder import Encoder  # noqa: E402
 from xtl.models.layers import gelu  # noqa: E402
 
@@ -131,8 +131,9 @@ def test_packed_rows_give_the_logits_of_single_rows(pair):
 
 @pytest.mark.parametrize("shard_bytes", [10**9, 3 * 10**6])
 def test_export_gives_back_every_tensor_byte_for_byte_and_loads_in_transformers(pair, tmp_path, shard_bytes):
-    config, params, lm_head, _ = pair.loaded
-    out = convert.save_hf(tmp_path / "out", config, params, lm_head=lm_head, pooler=False, shard_bytes=shard_bytes)
+    config, params, lm_head, *_ = pair.loaded
+    head = (names.MLM, lm_head)
+    out = convert.save_hf(tmp_path / "out", config, params, head=head, pooler=False, shard_bytes=shard_bytes)
     before, after = load_file(pair.folder / "model.safetensors"), {}
     for file in out.glob("*.safetensors"):
         after |= load_file(file)

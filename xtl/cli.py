@@ -143,7 +143,13 @@ VERBS: Mapping[str, Verb] = {
         (
             Flag("model", "", "DIR|ID", "folder with safetensors, or hub id", required=True),
             Flag("out", "", "DIR", "the folder to write", required=True),
+            Flag("task", "", "NAME", "the model is fine-tuned: take its head along as that of this task"),
+            Flag(
+                "labels", (), "a,b", "the task's labels in the model's order, where its config.json does not name them"
+            ),
         ),
+        more="With --task the outputs of the head are put in the order of the task's labels, by the names that the\n"
+        "model's config.json gives them. `xtl eval` takes the result, as does a stage's start. See docs/models.md.",
     ),
     "export": Verb(
         "xtl.verbs.convert:export",
@@ -152,8 +158,11 @@ VERBS: Mapping[str, Verb] = {
         (
             Flag("checkpoint", "", "DIR", "a stage's folder, a checkpoint, or an imported encoder", required=True),
             Flag("out", "", "DIR", "the folder to write", required=True),
+            Flag("head", "", "NAME", "the head to write with it (default: the one that transformers knows; or none)"),
             Flag("tokenizer", "", "DIR", "copy the tokenizer files of this folder along"),
         ),
+        more="Classification and choice heads have a counterpart in transformers when trained with the option\n"
+        "head=hf; retrieval heads have none. See docs/models.md.",
     ),
     "compile": Verb(
         "xtl.verbs.compile:compile_",

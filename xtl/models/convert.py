@@ -1,4 +1,4 @@
-"""Encoders from and to Hugging Face folders (safetensors), without PyTorch.
+"""Encoders, and heads, from and to Hugging Face folders (safetensors), without PyTorch.
 
 Reading is streamed: every host reads only the slices its devices hold, one weight at a time, so host memory stays near
 the size of one shard of one weight. Linear weights are [out, in] there and [in, out] here; query, key and value are
@@ -29,8 +29,9 @@ from xtl.models.layers import dense_init
 from xtl.models.names import (
     FIELDS,
     IGNORED,
-    LM_HEAD,
+    MLM,
     MODEL_TYPES,
+    Head,
     encoder_names,
     read_block,
     tensor_shape,
@@ -145,16 +146,24 @@ class Loaded(NamedTuple):
     params: nnx.State
     lm_head: dict | None  # {"dense": {kernel, bias}, "norm": {scale, bias}, "bias"} as numpy float32
     report: LoadReport
+    head: dict | None = None  # the head that was asked for: nested as its module's parameters, numpy float32
 
 
 def load_hf(
-    source: str | Path, *, config: EncoderConfig | None = None, mesh: Mesh | None = None, key: jax.Array | None = None
+    source: str | Path,
+    *,
+    config: EncoderConfig | None = None,
+    head: Head | None = None,
+    labels: Sequence[str] = (),
+    mesh: Mesh | None = None,
+    key: jax.Array | None = None,
 ) -> Loaded:
     """An encoder (and MLM head, if there is one) from a Hugging Face folder or hub id, float32, in the mesh's layout.
 
-    Without `config` it is read from config.json. A pooler that the files lack (the published XLM-R has none) is made
-    at random from `key` (default: key 0) and reported. Raises XtlError when any other weight is missing, or has
-    another shape than the config says.
+    Without `config` it is read from config.json. `head` asks for a task's head, too (names.head makes it); its outputs
+    are brought from the order of config.json's id2label, or of `labels`, into the task's. A pooler that the files lack
+    (the published XLM-R has none) is made at random from `key` (default: key 0) and reported. Raises XtlError when any
+    other weight is missing or has another shape than the config says, and when the labels are not the task's.
     """
     folder = find(source)
     tensors = Tensors(folder)
@@ -209,11 +218,14 @@ def load_hf(
 
     shapes = jax.eval_shape(lambda: nnx.state(Encoder(config, rngs=nnx.Rngs(params=0)), nnx.Param))
     params = jax.tree_util.tree_map_with_path(load, shapes, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
-    lm_head = _load_lm_head(tensors, used)
+    has_lm_head = any(name in tensors for _, _, name in MLM.weights.values())
+    lm_head = _load_head(folder, tensors, MLM, config, used) if has_lm_head else None
+    wanted_head = None if head is None else _load_head(folder, tensors, head, config, used, labels)
     rest = [name for name in tensors if name not in used]
     ignored = tuple(sorted(name for name in rest if IGNORED.fullmatch(name)))
     unexpected = tuple(sorted(set(rest) - set(ignored)))
-    return Loaded(config, params, lm_head, LoadReport(str(source), len(used), tuple(initialised), unexpected, ignored))
+    report = LoadReport(str(source), len(used), tuple(initialised), unexpected, ignored)
+    return Loaded(config, params, lm_head, report, wanted_head)
 
 
 def _place(read: Callable, shape: tuple[int, ...], sharding: NamedSharding | None) -> jax.Array:
@@ -232,22 +244,51 @@ def _place(read: Callable, shape: tuple[int, ...], sharding: NamedSharding | Non
     return jax.make_array_from_single_device_arrays(shape, sharding, shards)
 
 
-def _load_lm_head(tensors: Tensors, used: set[str]) -> dict | None:
-    wanted = {path: (layout, name) for path, (layout, name) in LM_HEAD.items() if name in tensors}
-    if not wanted:
-        return None
-    if len(wanted) < len(LM_HEAD):
-        lacking = sorted(name for _, name in LM_HEAD.values() if name not in tensors)
-        raise XtlError(f"the MLM head is not complete: {', '.join(lacking)} missing")
-    head: dict = {"dense": {}, "norm": {}}
-    for path, (layout, name) in wanted.items():
-        view = tensors.slice(name)
-        index = tuple(slice(0, size) for size in view.get_shape())
-        block = read_block(layout, view, index[::-1] if layout == "linear" else index)
+def _load_head(
+    folder: Path, tensors: Tensors, head: Head, config: EncoderConfig, used: set[str], labels: Sequence[str] = ()
+) -> dict:
+    lacking = sorted(name for _, _, name in head.weights.values() if name not in tensors)
+    if lacking:
+        is_of = ", ".join(_read_json(folder / "config.json").get("architectures") or ["no class"])
+        what = "MLM head" if head is MLM else f"head of {_family(config)}{head.architecture}"
+        raise XtlError(f"{folder}: the {what} is not complete: {', '.join(lacking)} missing (config.json: {is_of})")
+    order = _label_order(folder, head.labels, labels) if head.labels else None
+    loaded: dict = {}
+    for path, (layout, dims, name) in head.weights.items():
+        view, shape = tensors.slice(name), head.shape(path, config)
+        if tuple(view.get_shape()) != tensor_shape(layout, shape):
+            expected = tensor_shape(layout, shape)
+            raise XtlError(f"{folder}: {name} has shape {tuple(view.get_shape())}, the head here needs {expected}")
+        block = read_block(layout, view, tuple(slice(0, size) for size in shape))
+        if order is not None and dims.endswith("K"):
+            block = block[..., order]
         *parents, last = path.split("/")
-        (head[parents[0]] if parents else head)[last] = np.ascontiguousarray(block, np.float32)
+        node = loaded
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = np.ascontiguousarray(block, np.float32)
         used.add(name)
-    return head
+    return loaded
+
+
+def _label_order(folder: Path, ours: Sequence[str], given: Sequence[str]) -> list[int]:
+    """For each label here its output there. Upper and lower case are the same unless the task tells them apart."""
+    named = _read_json(folder / "config.json").get("id2label") or {}
+    theirs = list(given) or [str(named[key]) for key in sorted(named, key=int)]
+    if not given and all(re.fullmatch(r"LABEL_\d+", label) for label in theirs):
+        raise XtlError(f"{folder}: config.json does not name the labels; give them in the model's order: --labels")
+    fold = str.casefold if len({label.casefold() for label in ours}) == len(ours) else str
+    places = {fold(label): place for place, label in enumerate(theirs)}
+    if len(theirs) != len(ours) or set(places) != {fold(label) for label in ours}:
+        raise XtlError(
+            f"{folder}: the model has the {len(theirs)} labels {_some(theirs)}, the task has the {len(ours)} "
+            f"{_some(ours)}; if only the words differ, give the task's in the model's order: --labels"
+        )
+    return [places[fold(label)] for label in ours]
+
+
+def _some(labels: Sequence[str]) -> str:
+    return ", ".join(labels[:20]) + (", ..." if len(labels) > 20 else "")
 
 
 # ---------------------------------------------------------------- save
@@ -258,34 +299,36 @@ def save_hf(
     config: EncoderConfig,
     params: Mapping,
     *,
-    lm_head: Mapping | None = None,
-    extra: Mapping[str, np.ndarray] | None = None,
+    head: tuple[Head, Mapping] | None = None,
     pooler: bool = True,
     files: Iterable[str | Path] = (),
     shard_bytes: int = 5 * 10**9,
 ) -> Path:
     """Writes a new folder that transformers' XLMRoberta(XL) classes load: config.json and safetensors, float32.
 
-    `lm_head` adds the MLM head; `extra` tensors of other heads under their transformers names; `pooler=False` leaves
-    the pooler out; `files` (a tokenizer's) are copied along. Weights are fetched one at a time, and written to several
-    files when they exceed `shard_bytes`. On several hosts every process must call this; the first one writes. The
-    folder appears only when complete. Raises XtlError when it exists already.
+    `head` adds a head: (what it is there, its weights; (names.MLM, lm_head) for the MLM head). `pooler=False` leaves
+    the encoder's pooler out; a head that has one of its own takes its place. `files` (a tokenizer's) are copied along.
+    Weights are fetched one at a time, and written to several files when they exceed `shard_bytes`. On several hosts
+    every process must call this; the first one writes. The folder appears only when complete. Raises XtlError when it
+    exists already.
     """
     folder, first = Path(folder), jax.process_index() == 0
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise XtlError(f"{folder}: exists already; give a new folder")
-    prefix = "" if lm_head is None and not extra else "roberta."
+    kind, head_params = head or (None, {})
+    prefix = "roberta." if kind else ""
+    of_head: list[tuple[str, str, Any, int | None]] = []
+    if kind:
+        of_head = [(name, layout, _value(head_params, path), None) for path, (layout, _, name) in kind.weights.items()]
+    taken = {name for name, *_ in of_head}
     sources: list[tuple[str, str, Any, int | None]] = []
     for path, (layout, template) in encoder_names(config).items():
-        if path.startswith("pooler/") and not pooler:
+        if path.startswith("pooler/") and (not pooler or prefix + template in taken):
             continue
         weight = _value(params, path)
         layers = range(config.layers) if path.startswith("layers/") else (None,)
         sources += [((prefix + template).format(n=n), layout, weight, n) for n in layers]
-    if lm_head is not None:
-        sources += [(name, layout, _value(lm_head, path), None) for path, (layout, name) in LM_HEAD.items()]
-    for name, tensor in (extra or {}).items():
-        sources.append((name, "vector", tensor, None))
+    sources += of_head
 
     sizes = [math.prod(np.shape(weight)[0 if n is None else 1 :]) * 4 for _, _, weight, n in sources]
     shards = _split(sizes, shard_bytes)
@@ -310,9 +353,7 @@ def save_hf(
             if len(shards) > 1:
                 index = {"metadata": {"total_size": sum(sizes)}, "weight_map": dict(sorted(weight_map.items()))}
                 (partial / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
-            (partial / "config.json").write_text(
-                json.dumps(_their_config(config, lm_head is not None), indent=2) + "\n"
-            )
+            (partial / "config.json").write_text(json.dumps(_their_config(config, kind), indent=2) + "\n")
             for file_path in files:
                 shutil.copy(file_path, partial)
             if folder.exists():
@@ -321,9 +362,12 @@ def save_hf(
     return folder
 
 
-def _their_config(config: EncoderConfig, lm_head: bool) -> dict:
+def _family(config: EncoderConfig) -> str:
+    return {"post": "XLMRoberta", "pre": "XLMRobertaXL"}[config.norm]
+
+
+def _their_config(config: EncoderConfig, head: Head | None) -> dict:
     kind = next(kind for kind, norm in MODEL_TYPES.items() if norm == config.norm)
-    family = {"post": "XLMRoberta", "pre": "XLMRobertaXL"}[config.norm]
     fixed = {
         "hidden_act": "gelu",
         "type_vocab_size": 1,
@@ -332,7 +376,10 @@ def _their_config(config: EncoderConfig, lm_head: bool) -> dict:
         "eos_token_id": 2,
     }
     theirs = {name: getattr(config, field) for field, name in FIELDS.items()}
-    architecture = f"{family}{'ForMaskedLM' if lm_head else 'Model'}"
+    architecture = _family(config) + (head.architecture if head else "Model")
+    labels = dict(enumerate(head.labels)) if head else {}
+    if labels:
+        fixed |= {"id2label": labels, "label2id": {label: n for n, label in labels.items()}}
     return {"architectures": [architecture], "model_type": kind, "dtype": "float32", **theirs, **fixed}
 
 

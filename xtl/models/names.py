@@ -1,14 +1,17 @@
-"""Where every weight of the encoder lies in a Hugging Face file: names, and the order of elements.
+"""Where every weight of the encoder and of the heads lies in a Hugging Face file: names, and the order of elements.
 
-Linear weights are [out, in] there and [in, out] here. Letters as in encoder.py. Source: transformers' XLMRoberta and
-XLMRobertaXL classes.
+Linear weights are [out, in] there and [in, out] here. Letters as in encoder.py; K is the outputs of a head. Source:
+transformers' XLMRoberta and XLMRobertaXL classes.
 """
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from xtl.errors import XtlError
 from xtl.models.encoder import EncoderConfig
 
 # Weight here -> (how its elements lie there, name there). {n} is the layer.
@@ -44,13 +47,6 @@ NORMS = {
         "norm": "encoder.LayerNorm",
     },
 }
-LM_HEAD = {
-    "dense/kernel": ("linear", "lm_head.dense.weight"),
-    "dense/bias": ("vector", "lm_head.dense.bias"),
-    "norm/scale": ("vector", "lm_head.layer_norm.weight"),
-    "norm/bias": ("vector", "lm_head.layer_norm.bias"),
-    "bias": ("vector", "lm_head.bias"),
-}
 # Copies of other tensors, and buffers that older versions stored.
 IGNORED = re.compile(r"(.*\.)?position_ids|lm_head\.decoder\.(weight|bias)")
 MODEL_TYPES = {"xlm-roberta": "post", "xlm-roberta-xl": "pre"}
@@ -75,6 +71,77 @@ def encoder_names(config: EncoderConfig) -> dict[str, tuple[str, str]]:
         table[f"{ours}/scale"] = ("vector", f"{theirs}.weight")
         table[f"{ours}/bias"] = ("vector", f"{theirs}.bias")
     return table
+
+
+# ---------------------------------------------------------------- heads
+
+
+@dataclass(frozen=True)
+class Head:
+    """A task's head as one of transformers' classes has it."""
+
+    architecture: str  # the class, after XLMRoberta or XLMRobertaXL
+    weights: Mapping[str, tuple[str, str, str]]  # weight here -> (how it lies there, dimensions here, name there)
+    labels: tuple[str, ...] = ()  # words of the outputs; () where transformers has none
+    outputs: int = 0  # K
+
+    def shape(self, path: str, config: EncoderConfig) -> tuple[int, ...]:
+        """The shape here of one of the weights."""
+        sizes = {"D": config.hidden, "V": config.vocab_size, "K": self.outputs}
+        return tuple(sizes[letter] for letter in self.weights[path][1])
+
+
+def _linear(ours: str, theirs: str, dims: str) -> dict[str, tuple[str, str, str]]:
+    return {
+        f"{ours}/kernel": ("linear", dims, f"{theirs}.weight"),
+        f"{ours}/bias": ("vector", dims[1:], f"{theirs}.bias"),
+    }
+
+
+MLM = Head(
+    "ForMaskedLM",
+    {
+        **_linear("dense", "lm_head.dense", "DD"),
+        "norm/scale": ("vector", "D", "lm_head.layer_norm.weight"),
+        "norm/bias": ("vector", "D", "lm_head.layer_norm.bias"),
+        "bias": ("vector", "V", "lm_head.bias"),
+    },
+)
+HEADS = {  # by family
+    "mlm": MLM,
+    "pair": Head(
+        "ForSequenceClassification",
+        _linear("dense", "classifier.dense", "DD") | _linear("out", "classifier.out_proj", "DK"),
+    ),
+    # There the dense layer of the head is the encoder's pooler.
+    "choice": Head(
+        "ForMultipleChoice",
+        _linear("classifier/dense", "roberta.pooler.dense", "DD") | _linear("classifier/out", "classifier", "DK"),
+        outputs=1,
+    ),
+    "span": Head("ForQuestionAnswering", _linear("out", "qa_outputs", "DK"), outputs=2),
+    "tag": Head("ForTokenClassification", _linear("out", "classifier", "DK")),
+}
+
+
+def head(task: str, about: Mapping[str, Any]) -> Head:
+    """The head of a task, described as checkpoints do: {"family", "labels", "options"}.
+
+    Raises XtlError where none of transformers' classes computes the same.
+    """
+    family, labels = about["family"], tuple(about["labels"])
+    if family not in HEADS:
+        raise XtlError(f"the head of {task} (family {family}) has no counterpart in transformers")
+    if family in ("pair", "choice") and about["options"].get("head") != "hf":
+        raise XtlError(
+            f"the head of {task} has the pooler below its dense layer, as in jiant, and so no counterpart in "
+            f"transformers; one trained with tasks.{task}.options.head=hf has"
+        )
+    known = HEADS[family]
+    return known if known.outputs or family == "mlm" else replace(known, labels=labels, outputs=len(labels))
+
+
+# ---------------------------------------------------------------- order of elements
 
 
 def read_block(layout: str, tensor: Any, index: tuple[slice, ...]) -> np.ndarray:
