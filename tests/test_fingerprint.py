@@ -56,7 +56,7 @@ def test_every_other_key_changes_the_fingerprint():
         if path.startswith("system.") or path in NEUTRAL.split():
             continue
         plain = base.to_dict()
-        plain["s"]["data"]["revision"] |= {"testx/xnli": "", "dev/mnlix": ""}  # what a changed split or task looks up
+        plain["s"]["data"]["revision"] |= {"testx/xnli": "", "dev/x": ""}  # what a changed split or task looks up
         section, keys = (
             plain["s"],
             path.replace("tasks.*", "tasks.mnli").replace("evaluate.*", "evaluate.xnli").split("."),

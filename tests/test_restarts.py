@@ -95,7 +95,7 @@ def test_giving_up_clears_the_traces_first(tmp_path, monkeypatch):
 
 def test_a_real_collapse_is_seen_restarted_and_survives_a_kill(tmp_path):
     """A rate near 0 predicts one label for ever: nothing learnt looks like a collapse, which is all this needs."""
-    select = {"every": 3, "examples": 8, "task": "mnli"}
+    select = {"every": 3, "examples": 8, "tasks": ("mnli",)}
     fields = {"steps": 6, "learning_rate": 1e-30, "restarts": 1}
     made = stage(tmp_path / "cache", train=fields, select=select, evaluate={"xnli": {"languages": ("en",), "limit": 8}})
 

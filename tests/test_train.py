@@ -232,7 +232,7 @@ def test_a_stage_without_training_evaluates_what_it_starts_from(cache, six_steps
 
 
 def test_the_best_checkpoint_is_handed_on_and_patience_ends_the_stage(cache, tmp_path):
-    select = {"every": 1, "examples": 8, "patience": 3, "task": "mnli"}
+    select = {"every": 1, "examples": 8, "patience": 3, "tasks": ("mnli",)}
     stuck = stage(cache, train={"steps": 9, "learning_rate": 1e-30}, select=select, evaluate=XNLI)
     events = Events()
     result = train(stuck, tmp_path / "whole", on_event=events)
@@ -257,7 +257,7 @@ def test_a_head_is_evaluated_with_the_options_it_was_trained_with(cache, tmp_pat
 
     monkeypatch.setattr(evaluation, "build_eval_step", recorded)
     tasks, entry = {"mnli": MNLI["mnli"] | {"options": {"head": "hf"}}}, {"languages": ("en",), "limit": 20}
-    select = {"every": 2, "examples": 8, "task": "mnli"}
+    select = {"every": 2, "examples": 8, "tasks": ("mnli",)}
     one = stage(cache, tasks=tasks, train={"steps": 2}, select=select, evaluate={"xnli": entry})
     train(one, tmp_path / "s")
     again = {"phase": "eval", "start": str(tmp_path / "s"), "evaluate": {"xnli": entry}}
@@ -274,6 +274,27 @@ def test_a_mixture_trains_one_task_a_step_and_hands_on_all_heads(cache, tmp_path
     assert all(record["examples"] == {"mnli": 8, "udpos": 4}[record["task"]] for record in records)
     assert set(result["parameters"]) == {"encoder", "heads/mnli", "heads/udpos"}
     assert {name.split("/")[0] for name in weights(tmp_path, 8)["heads"]} == {"mnli", "udpos"}
+
+
+def test_a_mixture_is_judged_by_the_mean_of_its_tasks_mlm_aside(cache, tmp_path):
+    tasks = {**MNLI, "udpos": {"batch_size": 4, "max_length": 48}, "mlm": {"batch_size": 4, "max_length": 48}}
+    select = {"every": 3, "examples": 8}
+    mixed = stage(cache, tasks=tasks, train={"steps": 3, "sampling": {"kind": "uniform"}}, select=select)
+    assert mixed.select.tasks == ("mnli", "udpos")
+    events = Events()
+    train(mixed, tmp_path, on_event=events)
+    (dev,) = events.of("select")
+    assert set(dev["scores"]) == {"mnli", "udpos"} and dev["score"] == sum(dev["scores"].values()) / 2
+
+
+@pytest.mark.parametrize("name", ["lareqa", "mewslix"])
+def test_a_dual_encoder_is_trained_on_pairs_and_ranks_the_pool(cache, tmp_path, name):
+    entry = {"languages": ("en", "qna")}
+    dual = stage(cache, tasks={name: {"batch_size": 8, "max_length": 48}}, evaluate={name: entry})
+    result = train(dual, tmp_path)
+    assert all(record["examples"] == 8 and np.isfinite(record["loss"]) for record in measured(tmp_path))
+    scores = files.read_json(tmp_path / f"eval/{name}.json")["languages"]
+    assert set(result["evaluations"]) == {name} and set(scores) == {"en", "qna"}
 
 
 @pytest.mark.mesh

@@ -59,7 +59,7 @@ def _fingerprint(stage: Mapping[str, Any], known: Mapping[str, Fingerprint]) -> 
     training = origin
     if stage["tasks"]:
         select = dict(stage["select"]) if stage["select"]["every"] else {}
-        seen = [f"train/{name}" for name in stage["tasks"]] + ([f"dev/{select['task']}"] if select else [])
+        seen = [f"train/{name}" for name in stage["tasks"]] + [f"dev/{name}" for name in select.get("tasks", ())]
         training = digest(
             {
                 **common,

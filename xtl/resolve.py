@@ -122,12 +122,14 @@ def _derive(stage: dict[str, Any], *, look: bool) -> None:
     read = [("train", name, entry["languages"]) for name, entry in stage["tasks"].items()]
     read += [(entry["split"], name, entry["languages"]) for name, entry in stage["evaluate"].items()]
     if select["every"]:
-        select["task"] = select["task"] or next(iter(stage["tasks"]), "")
-        if select["task"] not in catalog():
-            raise XtlError(f"{where}.select.task: unknown task {select['task']!r}.{nearest(select['task'], catalog())}")
-        task, at = get_task(select["task"]), f"{where}.select ({select['task']})"
-        select["languages"] = source.languages(task, "dev", select["languages"], where=at)
-        read.append(("dev", task.name, select["languages"]))
+        judges = select["tasks"] or [n for n in stage["tasks"] if get_task(n).family != "mlm"] or list(stage["tasks"])
+        select["tasks"] = tuple(judges)
+        for name in judges:
+            if name not in catalog():
+                raise XtlError(f"{where}.select.tasks: unknown task {name!r}.{nearest(name, catalog())}")
+            at = f"{where}.select ({name})"
+            select["languages"] = source.languages(get_task(name), "dev", select["languages"], where=at)
+            read.append(("dev", name, select["languages"]))
     stage["data"]["revision"] = {
         f"{split}/{name}": source.revision(get_task(name), split, languages) for split, name, languages in read
     }

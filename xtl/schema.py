@@ -93,7 +93,7 @@ SELECT = {
     "every": 0,  # steps between evaluations that choose the checkpoint; 0 = keep the last one
     "examples": 500,  # most dev examples per language
     "patience": 0,  # evaluations without gain until the stage stops; 0 = never
-    "task": "",  # "" = the trained task
+    "tasks": (),  # () = all that are trained, MLM aside; several are judged by the mean of their scores
     "languages": ("en",),  # anything else is not zero-shot
 }
 

@@ -103,7 +103,7 @@ def train(
             whole, origin = _start(run, heads)
             about = _about(run, tasks, origin)
             done, finished, majority = 0, False, None
-            selection = select and Selection(get_task(select.task).metric, select.patience)
+            selection = select and Selection(get_task(select.tasks[0]).metric, select.patience)
         lines = logs.JsonLines(files.join(folder, "metrics.jsonl"), resume_after=done) if multihost.is_first() else None
         on_event(_start_event(run, whole, stream, done=done, steps=steps, resumed=found is not None))
 
@@ -152,18 +152,10 @@ def train(
                 improved = False
                 if select and (done % select.every == 0 or done == steps):
                     with clock("evaluating"):
-                        judged = _judge(run, whole["params"])
-                    if judged.average is None:
-                        raise XtlError(f"select.task {judged.task.name}: dev of {judged.unlabelled[0]} has no labels")
-                    selection, improved = selection.seen(done, judged.average)
-                    if improved and judged.task.family in LABELLED:
-                        majority = majority_share([p for each in judged.predictions.values() for p in each])
-                    metric = judged.task.metric
-                    dev = {
-                        "score": judged.average,
-                        "best": improved,
-                        "scores": {language: values[metric] for language, values in judged.scores.items()},
-                    }
+                        dev, share = _judge(run, whole["params"])
+                    selection, improved = selection.seen(done, dev["score"])
+                    majority = share if improved else majority
+                    dev["best"] = improved
                     meter.read(all_steps=True)
                     log(dev=dev)
                     on_event({"kind": "select", "step": done, **dev})
@@ -300,10 +292,28 @@ def _stream(run: _Run, tasks: Mapping[str, Task], parts: Mapping[str, list[Any]]
     )
 
 
-def _judge(run: _Run, params: Tree) -> Evaluated:
-    """The bounded development sample that selection goes by."""
+def _judge(run: _Run, params: Tree) -> tuple[dict[str, Any], float | None]:
+    """The bounded development sample that selection goes by: ({"score", "scores"}, share of the majority label).
+
+    Several tasks are judged by the mean of their scores, as jiant does; `scores` are then by task, else by language.
+    The share is that of the task that least looks collapsed; None when no task predicts a few labels.
+    """
+    judged = [_judged(run, params, get_task(name)) for name in run.stage.select.tasks]
+    for one in judged:
+        if one.average is None:
+            raise XtlError(f"select.tasks {one.task.name}: dev of {one.unlabelled[0]} has no labels")
+    averages = {one.task.name: one.average or 0.0 for one in judged}
+    by_language = {language: values[judged[0].task.metric] for language, values in judged[0].scores.items()}
+    dev = {
+        "score": sum(averages.values()) / len(averages),
+        "scores": by_language if len(judged) == 1 else averages,
+    }
+    labelled = [one.predictions.values() for one in judged if one.task.family in LABELLED]
+    return dev, min((majority_share([p for each in given for p in each]) for given in labelled), default=None)
+
+
+def _judged(run: _Run, params: Tree, task: Task) -> Evaluated:
     select, stage = run.stage.select, run.stage
-    task = get_task(select.task)
     return evaluate(
         params,
         config=run.config,

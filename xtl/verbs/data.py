@@ -141,6 +141,5 @@ def _of_pipeline(config: Any) -> Iterator[tuple[Mapping[str, Any], list[pack.Wan
         wanted = [(get_task(t), x, "train") for t, entry in stage.tasks.items() for x in entry.languages]
         wanted += [(get_task(t), x, entry.split) for t, entry in stage.evaluate.items() for x in entry.languages]
         if stage.select.every:
-            chosen = stage.select.task or next(iter(stage.tasks), "")
-            wanted += [(get_task(chosen), x, "dev") for x in stage.select.languages if chosen]
+            wanted += [(get_task(t), x, "dev") for t in stage.select.tasks for x in stage.select.languages]
         yield stage.data.to_dict(), wanted
