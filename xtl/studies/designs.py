@@ -5,6 +5,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from xtl import config
+from xtl.tasks import get_task
 
 SYSTEM = {"log_every": 50, "checkpoint_every": 500}
 SPEED = {"learning_rate": 1e-3, "warmup": 0.1}
@@ -27,8 +28,10 @@ def pretraining(steps: int, *, languages: tuple[str, ...] = ()) -> ConfigDict:
 
 
 def training(task: str, *, steps: int, languages: tuple[str, ...] = ("en",), limit: int = 0) -> dict[str, Any]:
-    """Stage fields: training on the world's counterpart of a task."""
-    entry = {"batch_size": 16, "max_length": 64, "languages": languages, "limit": limit}
+    """Stage fields: training on the world's counterpart of a task. Pairs get one dense layer: two do not train."""
+    entry: dict[str, Any] = {"batch_size": 16, "max_length": 64, "languages": languages, "limit": limit}
+    if get_task(task).family == "pair":
+        entry["options"] = {"head": "hf"}
     return {"tasks": {task: entry}, "train": {**SPEED, "steps": steps}}
 
 
