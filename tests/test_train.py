@@ -215,6 +215,14 @@ def test_keeping_a_head_that_is_not_there_is_an_error_that_lists_those_that_are(
         train(stages(cache, c=fields)["c"], tmp_path)
 
 
+def test_a_head_is_not_kept_in_other_layers_than_it_was_trained_in(cache, six_steps, tmp_path):
+    _, parent = six_steps
+    tasks = {"mnli": MNLI["mnli"] | {"options": {"head": "hf"}}}
+    fields = {"start": str(parent), "tasks": tasks, "train": {"keep_head": True}}
+    with pytest.raises(XtlError, match=r"the head mnli of .* was trained with options.head=default: give mnli the same"):
+        train(stages(cache, c=fields)["c"], tmp_path)
+
+
 def test_a_stage_without_training_evaluates_what_it_starts_from(cache, six_steps, tmp_path):
     one, parent = six_steps
     fields = {

@@ -389,11 +389,16 @@ def _kept_head(task: Task, about: Mapping[str, Any], path: files.Pathish) -> str
     """Which of a handoff's heads a task goes on from: its own, or the only one with the same family and labels."""
     theirs = about["heads"]
     fitting = [n for n, head in theirs.items() if (head["family"], tuple(head["labels"])) == (task.family, task.labels)]
-    if task.name in fitting:
-        return task.name
-    if len(fitting) != 1:
+    if task.name not in fitting and len(fitting) != 1:
         raise XtlError(f"train.keep_head: {path} has no head for {task.name} (it has: {', '.join(theirs) or 'none'})")
-    return fitting[0]
+    name = task.name if task.name in fitting else fitting[0]
+    kind = with_options(get_task(name), theirs[name]["options"]).options.get("head")
+    if kind != task.options.get("head"):  # the same weights in other layers would be another model
+        raise XtlError(
+            f"train.keep_head: the head {name} of {path} was trained with options.head={kind or 'default'}: "
+            f"give {task.name} the same"
+        )
+    return name
 
 
 def _load_hugging_face(
