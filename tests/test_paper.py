@@ -73,6 +73,13 @@ def test_the_world_has_a_counterpart_of_every_task():
     assert xnli.evaluate.xnli.languages == world_languages(get_task("xnli")) and xnli.start == "stage:mlm"
 
 
+def test_the_world_has_xtreme_r_too():
+    found = Graph(resolve(config.load_config(f"{PAPER}:source=world,encoder=tiny,benchmark=xtreme-r,mlm=no")))
+    for name in ("lareqa", "mewslix"):
+        stage = found.stages[f"none-{name}"]
+        assert stage.tasks[name].languages == ("en",) and stage.evaluate[name].languages == world_languages()
+
+
 @pytest.mark.parametrize("what", ["mlm=maybe", "text=german", "benchmark=xtreem", "intermediate=mnlu", "source=web"])
 def test_arguments_are_checked(what):
     with pytest.raises(Exception, match=r"maybe|german|xtreem|mnlu|web") as caught:

@@ -11,6 +11,7 @@ from xtl import world
 from xtl.errors import XtlError
 from xtl.tasks.base import NLI, PANX_TAGS, UPOS, Choice, Pair, Span, Tagged, Task, Text
 from xtl.world.grammar import CCG, lexicons
+from xtl.world.meaning import BY_KIND
 from xtl.world.tasks import KIND_OF, KINDS
 
 SMALL = {"documents": 200, "train": 60, "dev": 40, "test": 60}
@@ -237,6 +238,33 @@ def test_an_answer_is_found_in_every_language_and_an_entity_once():
     loaded = world.load(make("mewslix"), "qma", "test", SMALL)
     assert set(Counter(q for q, _ in loaded.gold).values()) == {1}
     assert all("{" in e.text for e in loaded.examples if e.side == "query")
+
+
+@pytest.mark.parametrize("name", ["lareqa", "mewslix"])
+def test_training_pairs_are_a_query_and_the_candidate_that_only_it_fits(name):
+    for code in ("en", "qma"):
+        loaded = world.load(make(name), code, "train", SMALL)
+        assert len(loaded.examples) == SMALL["train"] and not loaded.gold
+        assert all(isinstance(e, Pair) and e.label is None for e in loaded.examples)
+        for unique in ([e.id for e in loaded.examples], [e.b for e in loaded.examples]):
+            assert len(set(unique)) == len(unique)
+        tested = {e.text for e in world.load(make(name), code, "test", SMALL).examples}
+        assert not tested & {text for e in loaded.examples for text in texts_of(e)}
+        shared = tuple(world.anchors(code, SMALL))
+        free = {e.id for e in loaded.examples if not any(w.startswith(shared) for t in texts_of(e) for w in t.split())}
+        assert world.anchor_free(make(name), code, "train", SMALL) == free
+
+
+def test_a_training_query_is_answered_by_its_candidate():
+    for e in world.load(make("lareqa"), "en", "train", SMALL).examples:
+        asked, told = e.a.rstrip("?").split(), e.b.rstrip(".").split()
+        assert asked[0] in ("who", "what", "where") and set(asked[1:]) <= set(told)
+    for e in world.load(make("mewslix"), "en", "train", SMALL).examples:
+        name, sentence = e.a.split(": ", 1)
+        assert sentence.count(f"{{ {name} }}") == 1 and e.b.startswith(f"{name}: {name} ")
+        stems = {w.strip(".").removesuffix("ed") for w in sentence.split()}
+        deeds = stems & {c.english for c in BY_KIND["verb"]}
+        assert len(deeds) == 1 and deeds.pop() in e.b
 
 
 # ---------------------------------------------------------------- shared words

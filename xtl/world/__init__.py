@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from xtl.errors import XtlError, nearest
-from xtl.tasks.base import Loaded, Tagged, Task, Text
+from xtl.tasks.base import Example, Loaded, Pair, Tagged, Task, Text
 from xtl.world import text
 from xtl.world.grammar import CCG, anchor_ids, grammar, lexicons
 from xtl.world.language import LANGUAGES, SOURCE, Language
@@ -130,7 +130,7 @@ def anchor_free(task: Task, language: str, split: str, options: Options = None) 
     shared = anchor_ids(world, language)
     if kind == "text" or kind in ("answers", "entities"):
         words = tuple(anchors(language, world))
-        return frozenset(e.id for e in _texts(load(task, language, split, world)) if not _starts(e.text, words))
+        return frozenset(e.id for e in load(task, language, split, world).examples if not _starts(_said(e), words))
     if kind in text.RETRIEVAL:
         free = {i for i, c in enumerate(_sentences(world, task.name, split)) if not concepts_in(c) & shared}
         examples = load(task, language, split, world).examples
@@ -142,6 +142,12 @@ def anchor_free(task: Task, language: str, split: str, options: Options = None) 
 
 def _texts(loaded: Loaded) -> list[Text]:
     return [e for e in loaded.examples if isinstance(e, Text)]
+
+
+def _said(example: Example) -> str:
+    """All text of an example of retrieval or MLM."""
+    assert isinstance(example, Text | Pair)
+    return example.text if isinstance(example, Text) else f"{example.a} {example.b}"
 
 
 def _starts(sentence: str, words: tuple[str, ...]) -> bool:

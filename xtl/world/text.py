@@ -1,10 +1,11 @@
 """World counterparts that are sets of sentences: MLM documents, and retrieval of translations, answers and entities."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 
-from xtl.tasks.base import Loaded, Task, Text
+from xtl.tasks.base import Loaded, Pair, Task, Text
 from xtl.world.grammar import ASK, STOP, Grammar, Word, grammar, lexicons, spell
 from xtl.world.language import SOURCE
 from xtl.world.meaning import BY_KIND, Clause, Phrase, clauses, facts
@@ -160,7 +161,10 @@ def mining(world: World, task: Task, code: str, split: str, drawn: Sequence[Clau
 
 
 def answers(world: World, task: Task, code: str, split: str, drawn: Sequence[Clause]) -> Loaded:
-    """Questions of one language; the pool holds the answering sentence in every language (in training: in that one)."""
+    """Questions of one language; the pool holds the answering sentence in every language.
+
+    Training: pairs of a question and its answering sentence, in one language.
+    """
     rng = world.rng("questions", task.name, split)
     g = grammar(world, code)
     asks = rng.integers(6, size=len(drawn)).tolist()
@@ -168,7 +172,9 @@ def answers(world: World, task: Task, code: str, split: str, drawn: Sequence[Cla
     for i, (clause, n) in enumerate(zip(drawn, asks, strict=True)):
         ask = "SOP"[n % 3] if clause.place is not None and clause.object is not None else "S"
         queries.append(Text(f"{code}-q{i:06d}", g.text(clause.short(), ask=ask), "query"))
-    codes = [code] if split == "train" else list(world.table)
+    if split == "train":
+        return Loaded([Pair(q.id, q.text, g.text(clause), None) for q, clause in zip(queries, drawn, strict=True)])
+    codes = list(world.table)
     pool = [
         Text(f"{c}-{i:06d}", grammar(world, c).text(clause), "pool") for c in codes for i, clause in enumerate(drawn)
     ]
@@ -176,32 +182,68 @@ def answers(world: World, task: Task, code: str, split: str, drawn: Sequence[Cla
     return Loaded([*queries, *pool], gold)
 
 
+FACTS = 3  # told of an entity
+
+
 def entities(world: World, task: Task, code: str, split: str, drawn: Sequence[Clause]) -> Loaded:
     """Mentions of names in sentences of one language; the pool describes every name once, each in some language.
 
     A query is "mention: sentence with { mention } in braces"; a description tells three things about the name, and the
     sentence is about one of them.
+
+    Training: pairs of a query and the description, in one language. There every mention has an entity of its own, and
+    many entities share a name: with one for each name, most batches would hold a right candidate as a wrong one too.
     """
-    rng, codes = world.rng("mentions", task.name, split), list(world.table)
+    rng, g, codes = world.rng("mentions", task.name, split), grammar(world, code), list(world.table)
     second = {"given": "family", "org_name": "org_noun"}
     named = [Phrase(a.id, second=b.id) for kind in second for a in BY_KIND[kind] for b in BY_KIND[second[kind]]]
-    told = clauses(world, world.rng("descriptions", task.name), 3 * len(named), split=0, definite=1.0, negated=0.0)
-    pool = []
+    told = clauses(world, world.rng("descriptions", task.name), FACTS * len(named), split=0, definite=1.0, negated=0.0)
+    known = [told[FACTS * e : FACTS * (e + 1)] for e in range(len(named))]
+    mentions = [(clause, int(rng.integers(len(named))), int(rng.integers(FACTS))) for clause in drawn]
+    if split == "train":
+        other, pairs = _others(world, task, known), []
+        for i, (clause, e, n) in enumerate(mentions):
+            own = other(e)
+            a, b = _mention(g, named[e], clause, own[n]), _described(g, named[e], own)
+            pairs.append(Pair(f"{code}-{i:06d}", a, b, None))
+        return Loaded(pairs)
+    pool, queries, gold = [], [], []
     for e, name in enumerate(named):
-        g = grammar(world, code if split == "train" else codes[e % len(codes)])
-        said = [g.text(clause._replace(subject=name)) for clause in told[3 * e : 3 * e + 3]]
-        pool.append(Text(f"entity-{e:03d}", f"{spell(g.name(name))}: {' '.join(said)}", "pool"))
-    g, queries, gold = grammar(world, code), [], []
-    for i, clause in enumerate(drawn):
-        e = int(rng.integers(len(named)))
-        fact = told[3 * e + int(rng.integers(3))]
-        words: list[str] = []
-        for part in g.parts(clause._replace(verb=fact.verb, object=fact.object, subject=named[e])):
-            said = [w.form for w in part.words]
-            words += ["{", *said, "}"] if part.role == "S" else said
-        queries.append(Text(f"{code}-{i:06d}", f"{spell(g.name(named[e]))}: {' '.join(words)}.", "query"))
+        pool.append(Text(f"entity-{e:03d}", _described(grammar(world, codes[e % len(codes)]), name, known[e]), "pool"))
+    for i, (clause, e, n) in enumerate(mentions):
+        queries.append(Text(f"{code}-{i:06d}", _mention(g, named[e], clause, known[e][n]), "query"))
         gold.append((queries[-1].id, pool[e].id))
     return Loaded([*queries, *pool], gold)
+
+
+def _others(world: World, task: Task, known: Sequence[Sequence[Clause]]) -> Callable[[int], list[Clause]]:
+    """A function from the number of a name to ever new facts, unlike all that is told of that name in dev and test."""
+
+    def draw() -> Iterator[Clause]:
+        rng = world.rng("descriptions", task.name, "train")
+        while True:
+            yield from clauses(world, rng, 1000, split=0, definite=1.0, negated=0.0)
+
+    drawn, taken = draw(), [{_deed(fact) for fact in told} for told in known]
+    return lambda e: list(islice((fact for fact in drawn if _deed(fact) not in taken[e]), FACTS))
+
+
+def _deed(clause: Clause) -> tuple[int, int]:
+    """What is done, and to what."""
+    return clause.verb, clause.object.noun if clause.object is not None else -1
+
+
+def _described(g: Grammar, name: Phrase, known: Sequence[Clause]) -> str:
+    return f"{spell(g.name(name))}: {' '.join(g.text(clause._replace(subject=name)) for clause in known)}"
+
+
+def _mention(g: Grammar, name: Phrase, clause: Clause, fact: Clause) -> str:
+    """The clause, but of the name and what the fact says of it."""
+    words: list[str] = []
+    for part in g.parts(clause._replace(verb=fact.verb, object=fact.object, subject=name)):
+        said = [w.form for w in part.words]
+        words += ["{", *said, "}"] if part.role == "S" else said
+    return f"{spell(g.name(name))}: {' '.join(words)}."
 
 
 RETRIEVAL = {"parallel": parallel, "mining": mining, "answers": answers, "entities": entities}
