@@ -95,6 +95,11 @@ def _questions(hub: Hub) -> None:
     mlqa = {"mlqa.de.de": {"test": german, "validation": german}, "mlqa-translate-train.de": translated}
     hub.add_tables("facebook/mlqa", mlqa)
     hub.add_tables("google/xquad", {"xquad.de": {"validation": german}})
+    covid = {"document_id": Value("int32"), "context": TEXT, "question": TEXT, "is_impossible": Value("bool")}
+    covid |= {"id": Value("int32"), "answers": ANSWERS}
+    shifted = {"text": ["by river"], "answer_start": [16]}  # the context has lost two line ends
+    given = [(630, "Fever spreads by river.", "How?", False, 262, shifted)]
+    hub.add_tables("deepset/covid_qa_deepset", {"covid_qa_deepset": splits(covid, train=given)})
 
 
 def _choices(hub: Hub) -> None:
@@ -112,6 +117,11 @@ def _choices(hub: Hub) -> None:
     cosmos["label"] = Value("int32")
     given = {s: [(s, "It rained.", "Why?", "a", "b", "c", "d", n)] for s, n in zip(THREE, (2, 3, -1), strict=True)}
     hub.add_script("allenai/cosmos_qa", splits(cosmos, **given))
+    medical = {"id": TEXT, "question": TEXT, **{f"op{x}": TEXT for x in "abcd"}, "cop": ClassLabel(names=list("abcd"))}
+    medical |= dict.fromkeys(("choice_type", "exp", "subject_name", "topic_name"), TEXT)
+    rest = ("single", "", "Medicine", None)
+    given = {s: [(s, "Why?", "a", "b", "c", "d", n, *rest)] for s, n in zip(THREE, (0, 3, -1), strict=True)}
+    hub.add_tables("openlifescienceai/medmcqa", {"default": splits(medical, **given)})
     social = {"context": TEXT, "question": TEXT, "answerA": TEXT, "answerB": TEXT, "answerC": TEXT, "label": TEXT}
     given = {s: [("Ada left.", "Why?", "a", "b", "c", "2")] for s in ("train", "validation")}
     hub.add("allenai/social_i_qa", {"README.md": "# Social IQa\n", "social_i_qa.py": "import datasets\n"})

@@ -54,6 +54,7 @@ EXPECTED = {  # (task, split) -> examples of each language in the fixtures
     ("squad_v1", "dev"): {"en": 1},
     ("squad_v2", "train"): {"en": 2},
     ("squad_v2", "dev"): {"en": 2},
+    ("covidqa", "train"): {"en": 3},
     ("mlqa", "dev"): {"de": 2, "zh": 1},
     ("mlqa", "test"): {"de": 2, "zh": 1},
     ("xquad", "test"): {"en": 1, "th": 1},
@@ -74,6 +75,9 @@ EXPECTED = {  # (task, split) -> examples of each language in the fixtures
     ("cosmosqa", "train"): {"en": 1},
     ("cosmosqa", "dev"): {"en": 1},
     ("cosmosqa", "test"): {"en": 1},
+    ("medmcqa", "train"): {"en": 2},
+    ("medmcqa", "dev"): {"en": 1},
+    ("medmcqa", "test"): {"en": 1},
     ("commonsenseqa", "train"): {"en": 1},
     ("commonsenseqa", "dev"): {"en": 1},
     ("commonsenseqa", "test"): {"en": 1},
@@ -189,6 +193,50 @@ def test_choice_prompts_and_choices_have_the_reference_form():
     assert cosmos.prompt.endswith("We stayed . Why did we stay ?") and cosmos.choices[1] == "It rained ."
     assert examples("copa", "en", "train")[1].prompt == "The boat sank. What was the effect?"
     assert examples("socialiqa", "en", "train")[0].prompt == "Ada lent Bo her boat. How would Bo feel?"
+
+
+def test_medical_options_are_counted_from_one_in_the_original_files_and_hidden_in_the_test_set(tmp_path):
+    first, second = examples("medmcqa", "en", "train")
+    assert (first.prompt, first.choices[first.label]) == ("Harbour fever is carried by", "Water")
+    assert (second.choices[second.label], second.label) == ("All of the above", 3)
+    assert examples("medmcqa", "en", "dev")[0].label == 1
+    assert examples("medmcqa", "en", "test")[0].label is None
+    original = (FIXTURES / "original/medmcqa/dev.json").read_text()
+    for wrong, message in (
+        ('"cop": 0', r"dev\.json:1: label 0 is not one of 1, 2, 3, 4"),  # as the hub counts
+        ('"cop": 5', r"label 5 is not one of 1, 2, 3, 4"),
+        ('"cop": null', r"no label in split 'dev'"),
+    ):
+        path = tmp_path / "medmcqa/dev.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(original.replace('"cop": 2', wrong))
+        with pytest.raises(XtlError, match=message):
+            sources.load(get_task("medmcqa"), "en", "dev", {"source": "files", "root": str(tmp_path), "options": {}})
+
+
+def test_biomedical_articles_can_be_cut_to_the_passage_with_the_answer():
+    whole = examples("covidqa", "en", "train")
+    assert whole[0].id == "262" and len({e.context for e in whole}) == 1
+    for size in (1, 20, 60, 10_000):
+        parts = examples("covidqa", "en", "train", passage=size)
+        for e, article in zip(parts, whole, strict=True):
+            ((text, start),) = e.answers
+            assert e.context[start : start + len(text)] == text == article.answers[0][0]
+            assert e.context in article.context and e.question == article.question
+            assert len(e.context) <= size + len(text) + 2 * max(map(len, article.context.split()))
+            assert not e.context.endswith(" ") and f"{e.context} " in f"{article.context} "  # no word is cut
+    assert parts == whole  # longer than the article
+    with pytest.raises(XtlError, match=r"covidqa\.passage must be a number of characters, or 0, not -1"):
+        examples("covidqa", "en", "train", passage=-1)
+
+
+def test_where_a_passage_is_cut_says_nothing_about_where_its_answer_is():
+    """Passages lie on a grid: questions whose answers are in one stretch of the article share one passage."""
+    from xtl.tasks.catalog.covidqa import passage
+
+    words = " ".join(f"w{i:03}" for i in range(400))
+    cut = {passage(Span("q", "?", words, ((f"w{i:03}", 5 * i),)), 500).context for i in range(400)}
+    assert len(cut) == 4 and all(490 <= len(c) <= 510 for c in cut)
 
 
 def test_fused_words_carry_the_tag_of_their_head_part():

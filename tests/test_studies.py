@@ -127,6 +127,15 @@ def test_language_effects_do_not_take_a_language_of_hard_tasks_for_a_hard_langua
     assert np.allclose(effects, [1.5, 0.5, -0.5, -1.5])
 
 
+def test_the_band_of_a_line_is_narrowest_in_the_middle_and_holds_the_line():
+    x = np.arange(20.0)
+    y = 3 - 2 * x + np.random.default_rng(0).normal(0, 1, 20)
+    middle, end = (np.concatenate(statistics.band(y, x, [at])) for at in (9.5, 19.0))
+    slope, start = np.polyfit(x, y, 1)
+    assert np.isclose(middle[0], start + 9.5 * slope) and middle[1] < 3 - 2 * 9.5 < middle[2]
+    assert middle[2] - middle[1] < end[2] - end[1]
+
+
 def test_language_effects_refuse_tasks_that_share_no_language():
     table = pd.DataFrame({"target": list("xxyy"), "language": list("abcd"), "score": range(4)})
     with pytest.raises(XtlError, match="without a common language"):
@@ -194,6 +203,23 @@ def test_domain_refuses_a_format_seen_in_one_domain_only():
     table = simulate.domain_gains(np.random.default_rng(0), similarity=1, interaction=0)
     with pytest.raises(XtlError, match=r"choice on .* has one domain only"):
         domain.seed_coefficients(table[~((table["format"] == "choice") & (table["domain"] == "special"))])
+
+
+def test_domain_refuses_domains_of_different_sizes():
+    table = simulate.domain_gains(np.random.default_rng(0), similarity=1, interaction=0)
+    few = (table["format"] == "span") & (table["domain"] == "special") & (table["size"] > 2000)
+    with pytest.raises(XtlError, match=r"domains of span on .* have different sizes"):
+        domain.seed_coefficients(table[~few])
+
+
+def test_domain_learns_nothing_from_comparing_formats():
+    """A format that is nearer to the target, steeper in size and has fewer sizes is not taken for an interaction."""
+    table = simulate.domain_gains(np.random.default_rng(0), similarity=2, interaction=0.5, seeds=2, sd=0)
+    choice = table["format"] == "choice"
+    table.loc[choice, "gain"] += 5 * np.log2(table.loc[choice, "size"])
+    table.loc[choice, "similarity"] += 0.15
+    table = table[~(choice & (table["size"] > 2000))]
+    assert np.allclose(domain.seed_coefficients(table)["interaction"], 0.5)
 
 
 def test_gains_refuse_scores_without_a_baseline_of_the_same_seed():

@@ -68,12 +68,16 @@ def finished(path, made, *, lose=()):
         ("multilingual", "", 3 * (6 + 7 * 7)),
         # 15 languages; 16 rows of one retrieval stage
         ("morphology", "", 3 * (15 + 16)),
-        # 2 genres x 5 sizes; 11 rows of pawsx udpos panx tydiqa; 5 seeds
-        ("domain", "", 5 * (10 + 11 * 4)),
+        # 2 domains x (5 sizes of pairs, 5 of choices, 3 of spans); 27 rows of pawsx tydiqa udpos panx and xcopa in two
+        # stages; 5 seeds
+        ("domain", "", 5 * (26 + 27 * 6)),
+        ("domain", "formats=pair,targets=pawsx+udpos+panx+tydiqa", 5 * (10 + 11 * 4)),
+        ("domain", "formats=choice+span,seeds=0", 16 + 17 * 6),
         # MLM, 4 intermediate, 5 rows of 4 targets
         ("typology", "source=world,seeds=0", 1 + 4 + 5 * 4),
-        # MLM, 2 formats x 2 domains x 3 sizes, 13 rows of 2 targets
-        ("domain", "source=world,seeds=0+1", 1 + 2 * (12 + 13 * 2)),
+        # MLM, 2 formats x 2 domains x 5 sizes, 21 rows of 2 targets
+        ("domain", "source=world,seeds=0+1", 1 + 2 * (20 + 21 * 2)),
+        ("domain", "source=world,seeds=0+1,formats=span", 1 + 2 * (10 + 11 * 2)),
     ],
 )
 def test_stages_of_the_configs_counted_by_hand(name, arg, stages):
@@ -106,6 +110,41 @@ def test_conditions_of_equal_size_have_equal_examples_and_steps():
     distinct = stages["squad_distinct"]
     assert distinct.tasks.squad_v1.limit == stages["squad_translated"].tasks.squad_v1.limit
     assert distinct.tasks.squad_v1.limit * distinct.train.epochs == 13_104 * stages["squad_matched"].train.epochs
+
+
+@pytest.mark.parametrize("arg", ["", "source=world"])
+def test_domains_of_a_format_differ_in_nothing_but_their_data(arg):
+    made = load("domain", arg)
+    stages, cells = resolve(made, look=False).stages, made.study.to_dict()["cells"]
+    for form in {cell["format"] for cell in cells.values()}:
+        mine = {name: cell for name, cell in cells.items() if cell["format"] == form}
+        sizes = {d: sorted(c["size"] for c in mine.values() if c["domain"] == d) for d in ("general", "special")}
+        assert sizes["general"] == sizes["special"]
+        assert len(sizes["general"]) == (3 if (form, arg) == ("span", "") else 5)
+        trained = {}
+        for name, cell in mine.items():
+            ((task, entry),) = stages[name].tasks.items()
+            assert entry.limit == cell["size"] and stages[name].select.every == 0
+            assert arg or cell["size"] <= get_task(task).sizes["train"]
+            alike = trained.setdefault(cell["size"], (get_task(task).family, entry, stages[name].train))
+            assert alike == (get_task(task).family, entry, stages[name].train)
+
+
+def test_every_set_of_the_domain_study_is_on_the_hub_as_it_is_asked_for():
+    """UDPOS and the genres of MNLI are there with their options only."""
+    for stage in resolve(load("domain"), look=False).stages.values():
+        asked = [(task, "train", entry) for task, entry in stage.tasks.items()]
+        asked += [(task, entry.split, entry) for task, entry in stage.evaluate.items()]
+        for task, split, entry in asked:
+            options = stage.data.options.get(task, {})
+            assert all(get_task(task).hub.has(x, split, options) for x in entry.languages), (stage.name, task)
+
+
+def test_a_format_that_a_source_lacks_is_an_error():
+    with pytest.raises(XtlError, match=r"no format 'choice'.*Known: pair, span"):
+        load("domain", "source=world,formats=choice")
+    with pytest.raises(XtlError, match=r"Did you mean 'span'"):
+        load("domain", "formats=spans")
 
 
 @pytest.mark.parametrize("target", ["xquad", "lareqa", "tydiqa"])

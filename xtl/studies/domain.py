@@ -20,23 +20,29 @@ QUESTION = "Does it help when the intermediate data is from the target's domain,
 def seed_coefficients(table: pd.DataFrame) -> pd.DataFrame:
     """One row a seed: slopes of gain on similarity, on log2 size, and on their product, within format and target.
 
-    `table` rows: format, target, similarity, size, seed, gain. Size is centred, so that `similarity` is its effect at
-    the middle size. Raises XtlError when formats and domains are confounded.
+    `table` rows: format, target, similarity, size, seed, gain. Similarity and size are centred within format and
+    target, so that nothing is learnt from comparing formats, which may differ in sizes and in how steeply these help;
+    `similarity` is then its effect at the middle size. Raises XtlError when domain is confounded with format or size.
     """
     needed = {"format", "target", "similarity", "size", "seed", "gain"}
     if missing := needed - set(table.columns):
         raise XtlError(f"domain: the table lacks the columns {', '.join(sorted(missing))}")
-    levels = table.groupby(["format", "target"])["similarity"].nunique()
-    if (levels < 2).any():
-        form, target = levels.index[levels < 2][0]
-        raise XtlError(f"domain: {form} on {target} has one domain only; compare domains within a format")
-    log_size = np.log2(table["size"].astype(float))
-    centred = table.assign(log_size=log_size - log_size.mean())
+    for (form, target), part in table.groupby(["format", "target"]):
+        by_domain = part.groupby("similarity")["size"].agg(frozenset)
+        if len(by_domain) < 2:
+            raise XtlError(f"domain: {form} on {target} has one domain only; compare domains within a format")
+        if by_domain.nunique() > 1:
+            raise XtlError(f"domain: the domains of {form} on {target} have different sizes; compare them at the same")
+    cell = table["format"] + "/" + table["target"]
+
+    def centred(values: pd.Series) -> pd.Series:
+        return values - values.groupby(cell).transform("mean")
+
+    similarities, sizes = centred(table["similarity"].astype(float)), centred(np.log2(table["size"].astype(float)))
     rows = []
-    for seed, part in centred.groupby("seed"):
-        cells = pd.get_dummies(part["format"] + "/" + part["target"]).to_numpy(float)
-        similarity = part["similarity"].to_numpy(float)
-        size = part["log_size"].to_numpy(float)
+    for seed, part in table.groupby("seed"):
+        cells = pd.get_dummies(cell[part.index]).to_numpy(float)
+        similarity, size = similarities[part.index].to_numpy(), sizes[part.index].to_numpy()
         design = np.column_stack([similarity, size, similarity * size, cells])
         coefficients = np.linalg.lstsq(design, part["gain"].to_numpy(float), rcond=None)[0]
         rows.append({"seed": seed, **dict(zip(("similarity", "log_size", "interaction"), coefficients, strict=False))})
@@ -63,8 +69,11 @@ def analyse(table: pd.DataFrame) -> Analysis:
     return Analysis(
         study="domain",
         question=QUESTION,
-        design=f"{table['domain'].nunique()} domains x {table['format'].nunique()} formats x {table['size'].nunique()} "
-        f"sizes x {table['seed'].nunique()} seeds.",
+        design="; ".join(
+            f"{form}: {part['domain'].nunique()} domains x {part['size'].nunique()} sizes"
+            for form, part in table.groupby("format")
+        )
+        + f"; {table['seed'].nunique()} seeds.",
         headline=headline,
         tables={"Gain by domain and size": by_cell},
         figures=[_figure(table)],
@@ -99,5 +108,5 @@ def _figure(table: pd.DataFrame) -> Figure:
 
 METHODS = """\
 For each seed we regress the gain over no intermediate training on the similarity of the intermediate set's domain to
-the target (1 - Jensen-Shannon divergence of unigrams), the log2 of its size, and their product, within format and
-target. Means over seeds carry t intervals."""
+the target (1 - Jensen-Shannon divergence of unigrams), the log2 of its size, and their product, all centred within
+format and target. Means over seeds carry t intervals."""

@@ -161,10 +161,8 @@ def _figure(rows: pd.DataFrame) -> Figure:
     def draw(axes: Any) -> None:
         axes.scatter(known["mattr"], known["effect"], s=22)
         if known["mattr"].nunique() > 2:
-            from xtl.studies.typology import _band
-
             x = np.linspace(known["mattr"].min(), known["mattr"].max(), 50)
-            mean, low, high = _band(known["mattr"].to_numpy(float), known["effect"].to_numpy(float), x)
+            mean, low, high = statistics.band(known["effect"], known["mattr"], x)
             axes.plot(x, mean, color="C0")
             axes.fill_between(x, low, high, color="C0", alpha=0.15, linewidth=0)
         axes.axhline(0, color="0.6", linewidth=0.8)

@@ -92,6 +92,16 @@ def slope(
     return Estimate(name, fit.params[1], low, high, float(fit.pvalues[1]), len(design), unit, f"OLS{beside}, HC3, t")
 
 
+def band(y: ArrayLike, x: ArrayLike, at: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The least-squares line of y on x at the points `at`, for figures: (mean, low, high) of its 95 % band."""
+    import statsmodels.api as sm
+
+    fit = sm.OLS(np.asarray(y, float), sm.add_constant(np.asarray(x, float))).fit()
+    points = sm.add_constant(np.asarray(at, float), has_constant="add")
+    frame = fit.get_prediction(points).summary_frame(alpha=1 - LEVEL)
+    return frame["mean"].to_numpy(), frame["mean_ci_lower"].to_numpy(), frame["mean_ci_upper"].to_numpy()
+
+
 def spearman(x: ArrayLike, y: ArrayLike, *, seed: int = 0, resamples: int = 2000, name: str = "rho") -> Estimate:
     """Spearman's rho; interval by resampling languages, p by permuting them."""
     x, y = np.asarray(x, float), np.asarray(y, float)

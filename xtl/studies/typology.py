@@ -124,7 +124,7 @@ def _figure(effects: dict[str, pd.DataFrame]) -> Figure:
         for condition, rows in effects.items():
             x = np.linspace(rows["distance"].min(), rows["distance"].max(), 50)
             points = axes.scatter(rows["distance"], rows["effect"], s=18, alpha=0.75, label=condition)
-            mean, low, high = _band(rows["distance"].to_numpy(float), rows["effect"].to_numpy(float), x)
+            mean, low, high = statistics.band(rows["effect"], rows["distance"], x)
             axes.plot(x, mean, color=points.get_facecolor()[0], linewidth=1.6)
             axes.fill_between(x, low, high, color=points.get_facecolor()[0], alpha=0.12, linewidth=0)
         rows = effects[tables.BASELINE]
@@ -134,14 +134,6 @@ def _figure(effects: dict[str, pd.DataFrame]) -> Figure:
 
     caption = "Gap to English of each language (pooled over targets) against its distance; a line and a 95 % band each."
     return Figure("typology", caption, draw)
-
-
-def _band(x: np.ndarray, y: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    import statsmodels.api as sm
-
-    fit = sm.OLS(y, sm.add_constant(x)).fit()
-    frame = fit.get_prediction(sm.add_constant(at)).summary_frame(alpha=0.05)
-    return frame["mean"].to_numpy(), frame["mean_ci_lower"].to_numpy(), frame["mean_ci_upper"].to_numpy()
 
 
 METHODS = """\
