@@ -35,13 +35,17 @@ def mean_score(run: Run, label: str, columns: Iterable[int]) -> float | None:
 
 
 def others(run: Run) -> list[int]:
-    """The columns of zero-shot scores."""
-    return [i for i, column in enumerate(run.table.columns) if not is_english(column.languages)]
+    """The columns of zero-shot scores; one that nobody has a score in (hidden labels) takes no part in means."""
+    return [i for i in _scored(run) if not is_english(run.table.columns[i].languages)]
 
 
 def english(run: Run) -> list[int]:
-    """The columns of English scores."""
-    return [i for i, column in enumerate(run.table.columns) if is_english(column.languages)]
+    """The columns of English scores, likewise."""
+    return [i for i in _scored(run) if is_english(run.table.columns[i].languages)]
+
+
+def _scored(run: Run) -> list[int]:
+    return [i for i in range(len(run.table.columns)) if any(run.table.cells[label][i] for label in run.labels)]
 
 
 # ---------------------------------------------------------------- in words

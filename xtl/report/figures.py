@@ -227,17 +227,19 @@ def _draw_sweep(lines: Mapping[str, Sequence[float]], title: str, looks: Mapping
 
 
 def _heatmaps(run: Run, atlas: Atlas) -> Drawn:
-    rows = [label for label in run.labels if label != BASELINE]
-    if not run.has_baseline or not rows:
+    if not run.has_baseline:
         return
     for target in run.targets:
         languages = atlas.ordered(run.languages(target))
+        rows = [label for label in run.labels if label != BASELINE and run.stages_of(label, target)]
         gains = [[run.gain(label, target, language) for language in languages] for label in rows]
+        if not any(gain is not None for row in gains for gain in row):
+            continue
         metric = run.results.metrics[target]
         caption = f"Difference from {BASELINE} in {metric}, languages from near to far."
         yield (
             Figure(f"heatmap-{target}", "heatmap", f"{target}: gain by language", caption),
-            lambda g=gains, x=languages, t=f"{target} ({metric})": _draw_heatmap(g, rows, x, t),
+            lambda g=gains, r=rows, x=languages, t=f"{target} ({metric})": _draw_heatmap(g, r, x, t),
         )
 
 

@@ -66,7 +66,7 @@ def _pipeline(part: Part) -> dict[str, Any]:
         "facts": facts(run),
         "table": _table(run, tests) if run.table.columns else None,
         "averages": _averages(run),
-        "heatmaps": [_heatmap(part, target) for target in run.targets],
+        "heatmaps": [_heatmap(part, target) for target in run.targets if run.languages(target)],
         "measure": part.atlas.measure,
         "figures": marked,
         "graph": Markup(graph.draw(run)),
@@ -293,6 +293,8 @@ def _heatmap(part: Part, target: str) -> dict[str, Any]:
     for label in run.labels:
         cells = []
         stages = run.stages_of(label, target)
+        if not stages:  # a condition that is not asked about this target
+            continue
         for i, code in enumerate(codes):
             score, gain = run.score(label, target, code), gains[label][i] if label in gains else None
             shown = gain if label != BASELINE and run.has_baseline else score
