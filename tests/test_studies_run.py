@@ -238,10 +238,10 @@ def test_distances_are_measured_once(workdir, monkeypatch):
 
 def test_a_study_with_stages_missing_says_so_on_its_page(tmp_path):
     made = load("typology", "source=world,seeds=0")
-    unfinished = finished(tmp_path, made, lose=("mnli-xnli",))
+    unfinished = finished(tmp_path, made, lose=("mnli-panx",))
     report.write(unfinished)
     assert 'href="typology.html"' in (tmp_path / "report" / "index.html").read_text()
-    assert "1 stages are missing: mnli-xnli" in (tmp_path / "report" / "typology.md").read_text()
+    assert "1 stages are missing: mnli-panx" in (tmp_path / "report" / "typology.md").read_text()
     assert "There is no answer yet" in (tmp_path / "report" / "typology.html").read_text()
 
 

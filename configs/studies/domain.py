@@ -47,6 +47,7 @@ FORMATS = {  # format: (the general task, whose published recipe trains both dom
 }
 PASSAGE = 800  # characters
 WORLD_FORMATS, WORLD_SIZES = {"pair": "mnli", "span": "squad_v1"}, (250, 500, 1000, 2000, 4000)
+WORLD_TARGETS = ("udpos", "tydiqa")  # pairs stay at chance on so small an encoder
 LIMITS = {
     "pair": "Pairs: two genres of one data set; domain is genre there.",
     "choice": "Choices: Cosmos QA has a paragraph to read, MedMCQA asks for knowledge; more than domain differs.",
@@ -81,7 +82,7 @@ def get_config(arg: str = "") -> ConfigDict:
         conditions[name], cells[name] = fields, cell
     if world:
         stages, start = [designs.pretraining(a.mlm_steps)], "stage:mlm"
-        targets = designs.targets(a.targets or ("pawsx", "tydiqa"), steps=a.steps)
+        targets = designs.targets(a.targets or WORLD_TARGETS, steps=a.steps)
         for fields in targets.values():  # all targets speak of the special domain
             fields["data"] = {"world": {"special": dict.fromkeys((*fields["tasks"], *fields["evaluate"]), 1.0)}}
     else:
@@ -90,8 +91,7 @@ def get_config(arg: str = "") -> ConfigDict:
     return config.pipeline(
         "domain",
         encoder=designs.encoder() if world else config.encoder(a.encoder),
-        # The copies on the hub and in TFDS split contracted words, unlike XTREME's own files.
-        data={"source": a.source, "options": {"udpos": {"fusion": False}} if a.source in ("hub", "tfds") else {}},
+        data=designs.data(a.source),
         system=designs.SYSTEM if world else {},
         study={
             "name": "domain",

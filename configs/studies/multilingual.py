@@ -48,7 +48,7 @@ def get_config(arg: str = "") -> ConfigDict:
     world = a.source == "world"
     languages = ("qmb", "qfa") if world else TRANSLATED
     typed = () if world else get_task("tydiqa").languages
-    targets = a.targets or (("xnli", "udpos", "panx") if world else TARGETS)
+    targets = a.targets or (("udpos", "panx", "tydiqa") if world else TARGETS)
     each = (1200 if world else a.size) // len(languages)
     small = each * len(languages)
     conditions: dict[str, Any] = {
@@ -95,7 +95,7 @@ def get_config(arg: str = "") -> ConfigDict:
     return config.pipeline(
         "multilingual",
         encoder=designs.encoder() if world else config.encoder(a.encoder),
-        data={"source": a.source, "world": {"languages": shares} if world else {}},
+        data=designs.data(a.source, world={"languages": shares} if world else {}),
         system=designs.SYSTEM if world else {},
         study={
             "name": "multilingual",

@@ -21,7 +21,7 @@ from xtl import config
 from xtl.studies import designs
 
 TARGETS = ("xnli", "pawsx", "udpos", "panx", "xquad", "mlqa", "tydiqa", "bucc2018", "tatoeba")
-WORLD = ("xnli", "udpos", "xquad", "tatoeba")
+WORLD = ("udpos", "panx", "xquad", "tatoeba")  # XNLI stays at chance on so small an encoder: no gap to measure
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -48,7 +48,7 @@ def get_config(arg: str = "") -> ConfigDict:
     return config.pipeline(
         "typology",
         encoder=designs.encoder() if a.source == "world" else config.encoder(a.encoder),
-        data={"source": a.source, "sources": {"bucc2018": "files"} if a.source == "tfds" else {}},
+        data=designs.data(a.source, sources={"bucc2018": "files"} if a.source == "tfds" else {}),
         system=designs.SYSTEM if a.source == "world" else {},
         study={"name": "typology"},
         stages=[*stages, *grid],

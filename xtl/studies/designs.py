@@ -17,6 +17,12 @@ def encoder() -> ConfigDict:
     return config.encoder("tiny", hidden=64, layers=2, heads=4, mlp=256, max_positions=130)
 
 
+def data(source: str, **more: Any) -> dict[str, Any]:
+    """Where data comes from. UDPOS on the hub and in TFDS splits contracted words, unlike XTREME's own files."""
+    plain = {"options": {"udpos": {"fusion": False}}} if source in ("hub", "tfds") else {}
+    return {"source": source, **plain, **more}
+
+
 def pretraining(steps: int, *, languages: tuple[str, ...] = ()) -> ConfigDict:
     """The stage "mlm": from scratch on the world's text; () = all languages."""
     return config.stage(
