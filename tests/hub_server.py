@@ -52,7 +52,7 @@ class Fault:
     """What goes wrong with requests whose "METHOD path" matches `where`, so many `times`.
 
     kind: "drop" closes the connection after half of the body; "cut" sends half of the body as if that were all;
-    "garble" sends other bytes, "hang" waits before it closes; an integer is an HTTP status.
+    "garble" sends other bytes, "hang" sends nothing until the client leaves; an integer is an HTTP status.
     """
 
     where: str
@@ -263,7 +263,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, status: int, body: bytes, **headers: str) -> None:
         kind = self.fault.kind if self.fault is not None else ""
         if kind == "hang":
-            time.sleep(3)
+            self.rfile.read(1)  # returns when the client closes the connection
         if kind in ("drop", "hang") and (self.command == "HEAD" or len(body) < 2):
             self.close_connection = True
             return
