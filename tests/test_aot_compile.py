@@ -58,6 +58,20 @@ def test_between_slices_traffic_is_counted_on_the_slow_network(tmp_path):
     assert networks == {"ICI", "DCN"}
 
 
+@pytest.mark.slow
+def test_tuning_gives_overrides_that_compile_to_what_it_promised(tmp_path):
+    config, out = "configs/bench.py:size=tiny,rows=2,layers=4,chips=4", tmp_path / "tuned.json"
+    words = [f"--config={config}", "--topology=v5e:2x2", f"--cache={tmp_path / 'cache'}"]
+    assert cli.main(["compile", *words, "--tune", f"--json={out}"]) == 0
+    (tuned,) = json.loads(out.read_text())["tuned"]
+    fitting = [trial["examples_per_second"] for trial in tuned["trials"] if trial["seconds"]]
+    assert len(fitting) > 5 and fitting[0] <= max(fitting)
+    again = ["--steps=train", f"--rows={tuned['choice']['rows']}", f"--json={out}", *tuned["overrides"]]
+    assert cli.main(["compile", *words, *again]) == 0
+    (step,) = json.loads(out.read_text())["steps"]
+    assert step["mfu"] == pytest.approx(tuned["best"]["mfu"], rel=1e-6)
+
+
 # ---------------------------------------------------------------- published sizes
 
 QUICK = "remat=context,scan=1"  # one layer is compiled, so that all of this takes minutes

@@ -219,7 +219,7 @@ def test_a_head_is_not_kept_in_other_layers_than_it_was_trained_in(cache, six_st
     _, parent = six_steps
     tasks = {"mnli": MNLI["mnli"] | {"options": {"head": "hf"}}}
     fields = {"start": str(parent), "tasks": tasks, "train": {"keep_head": True}}
-    with pytest.raises(XtlError, match=r"the head mnli of .* was trained with options.head=default: give mnli the same"):
+    with pytest.raises(XtlError, match=r"head mnli of .* was trained with options.head=default: give mnli the same"):
         train(stages(cache, c=fields)["c"], tmp_path)
 
 

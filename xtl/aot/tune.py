@@ -45,13 +45,15 @@ class Choice:
     attention: str
     flags: str  # "table" or "none"
 
-    def overrides(self) -> list[str]:
-        """As flags of the command line."""
+    def overrides(self, chip: str) -> list[str]:
+        """As flags of the command line; without the chip's flag table, each of its flags is left out by name."""
+        left_out = compiler_flags(chip) if self.flags == "none" else {}
         system = {"remat": self.remat, "scan": self.scan, "attention": self.attention}
         mesh = {"data": self.data, "fsdp": self.fsdp, "tensor": self.tensor}
         return [
             *(f"--config.system.mesh.{name}={value}" for name, value in mesh.items()),
             *(f"--config.system.{name}={value}" for name, value in system.items()),
+            *(f"--config.system.flags.{name}=" for name in left_out),
         ]
 
 
@@ -240,17 +242,18 @@ def _settle(console: Any, tuner: Tuner, trials: Sequence[Trial]) -> dict[str, An
         except aot.DoesNotFit as error:
             console.print(f"  {error}", highlight=False, soft_wrap=True)
             continue
+        overrides = trial.choice.overrides(tuner.topology.chip.name)
         console.print(
             f"best: MFU {done.mfu:.3f}, {done.examples_per_second:,.0f} examples/s, "
             f"peak {aot.gib(done.memory.peak)} GiB, {trial.choice.rows} rows a device:\n"
-            f"  {' '.join(trial.choice.overrides())}",
+            f"  {' '.join(overrides)}",
             highlight=False,
             soft_wrap=True,
         )
         return {
             "best": done.as_json(),
             "choice": asdict(trial.choice),
-            "overrides": trial.choice.overrides(),
+            "overrides": overrides,
             "trials": [asdict(t) for t in trials],
         }
     raise XtlError(f"{tuner.step.name}: nothing that was tried fits {tuner.topology.name}; take a larger slice")
