@@ -38,7 +38,11 @@ _COMMON = {
 }
 
 FLAGS: dict[str, dict[str, Flag]] = {
-    "v4": {**_COMMON, "xla_enable_async_collective_permute": Flag("true", "off by default on this generation")},
+    "v4": {
+        **_COMMON,
+        "xla_enable_async_collective_permute": Flag("true", "off by default on this generation"),
+        "xla_tpu_enable_async_collective_fusion": Flag("false", "at large's width it wants more than 16 MiB of VMEM"),
+    },
     "v5e": _COMMON,
     "v5p": _COMMON,
     "v6e": _COMMON,

@@ -20,6 +20,10 @@ CHANCE = {"xnli": 100 / 3, "pawsx": 50.0, "xcopa": 50.0}  # 0 for all others
 
 
 LANGUAGES = Path(__file__).with_name("languages.csv")
+URIEL = """\
+(cosine on URIEL's completed syntactic features; Littell et al. 2017; Khan et al. 2025) beside the log size of the
+language in CC-100 (Conneau et al. 2020)"""
+OWN = "(cosine on the synthetic languages' own features) beside the log share of its text in pretraining"
 
 
 def languages(path: Path = LANGUAGES) -> pd.DataFrame:
@@ -27,12 +31,12 @@ def languages(path: Path = LANGUAGES) -> pd.DataFrame:
 
     Columns: iso639_3, name, family (branch, for Indo-European), script, order, distance (syntactic cosine distance from
     English, 0..1), shared (features behind the angular distance), log_size (log10 GiB of CC-100; an absent language has
-    half the smallest size, and `absent` 1), tier, mattr (richness; empty where unknown).
+    half the smallest size, and `absent` 1), tier, mattr (richness; empty where unknown). attrs["distance"]: in words.
     """
     raw = pd.read_csv(path, comment="#", keep_default_na=False, na_values=[""]).set_index("lang")
     size = raw["cc100_gib"].astype(float)
     absent = size.isna()
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "iso639_3": raw["iso639_3"],
             "name": raw["name"],
@@ -47,6 +51,8 @@ def languages(path: Path = LANGUAGES) -> pd.DataFrame:
             "mattr": raw["mattr"].astype(float),
         }
     )
+    table.attrs["distance"] = URIEL
+    return table
 
 
 def tier(gib: float | None) -> str:
@@ -61,11 +67,10 @@ def world_languages(options: Mapping[str, Any] | None = None) -> pd.DataFrame:
     from xtl import world
 
     made = world.make_world(options)
-    table = made.table
-    shares = {code: row.data_share for code, row in table.items()}
+    shares = {code: row.data_share for code, row in made.table.items()}
     smallest = min(share for share in shares.values() if share)
     affixes = {"weak": 0.25, "isolating": 0.0, "fusional": 0.5, "agglutinative": 1.0}
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             code: {
                 "iso639_3": code,
@@ -80,9 +85,11 @@ def world_languages(options: Mapping[str, Any] | None = None) -> pd.DataFrame:
                 "tier": "absent" if not shares[code] else "high" if shares[code] >= 1 else "low",
                 "mattr": affixes[row.affixation],
             }
-            for code, row in table.items()
+            for code, row in made.table.items()
         }
     ).T.infer_objects()
+    table.attrs["distance"] = OWN
+    return table
 
 
 # ---------------------------------------------------------------- scores
