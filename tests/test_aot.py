@@ -111,6 +111,26 @@ def test_time_is_cycles_times_trips_plus_kernels_plus_what_collectives_expose(mo
     assert seen.seconds == pytest.approx(seen.compute + seen.kernels + seen.exposed)
 
 
+def test_what_the_hosts_carry_between_slices_lasts_from_its_recv_to_the_end_of_it():
+    megascale = '_xla_host_transfer_rendezvous="r",_xla_megascale_transfer_type="ALL_REDUCE"'
+    text = f"""HloModule m
+ENTRY %main (p: f32[1000,8]) -> f32[1000,8] {{
+  %p = f32[1000,8]{{1,0}} parameter(0)
+  %t = token[] after-all()
+  %send.1 = (f32[1000,8]{{1,0}}, u32[], token[]) send(%p, %t), is_host_transfer=true, frontend_attributes={{{megascale}}}
+  %recv.1 = (f32[1000,8]{{1,0}}, u32[], token[]) recv(%t), is_host_transfer=true, frontend_attributes={{{megascale}}}
+  %fusion.1 = f32[8]{{0}} fusion(%p), kind=kLoop, calls=%c, backend_config={{"estimated_cycles":"1500"}}
+  %send-done.1 = token[] send-done(%send.1), is_host_transfer=true
+  %recv-done.1 = (f32[1000,8]{{1,0}}, token[]) recv-done(%recv.1), is_host_transfer=true
+}}
+"""
+    seen = cost.predict(hlo.parse(text), chips.topology("2*v5e:4x4"), devices=32)
+    (row,) = seen.traffic.values()
+    assert (row.kind, row.network, row.count, row.size) == ("all-reduce", "DCN", 1, 32000)
+    assert row.seconds == pytest.approx(32000 / 3.125e9)  # half of it twice, between two slices
+    assert row.exposed == pytest.approx(row.seconds - 1500 / 1.5e9)
+
+
 def test_times_are_told_apart_by_operation(module):
     seen = cost.predict(module, chips.topology("v5e:4x4"), devices=16)
     assert set(seen.by_operation) == {"matrix products, forward", "layout changes and other", "kernel: jvp(attention)"}

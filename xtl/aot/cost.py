@@ -148,7 +148,7 @@ class _Replay:
 
 def _key(one: Instruction, collective: Collective) -> str:
     """What names one flight of a collective from its start to its end."""
-    return one.name if one.opcode.endswith("-start") else collective.chain
+    return one.name if one.starts else collective.chain
 
 
 def _last_mentions(lines: Any, found: Any) -> Mapping[str, int]:
@@ -158,9 +158,7 @@ def _last_mentions(lines: Any, found: Any) -> Mapping[str, int]:
         if one.opcode.endswith("-done"):
             ends[one.operand] = at
         for collective in found(one):
-            ends.setdefault(_key(one, collective), at) if one.opcode.endswith("-start") else ends.update(
-                {collective.chain: at}
-            )
+            ends.setdefault(_key(one, collective), at) if one.starts else ends.update({collective.chain: at})
     return ends
 
 

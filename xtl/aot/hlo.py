@@ -64,6 +64,11 @@ class Instruction:
         return found.group(1) if found else ""
 
     @property
+    def starts(self) -> bool:
+        """Whether it only begins a transfer, which ends at the `-done` that names it."""
+        return self.opcode.endswith("-start") or self.opcode == "recv"
+
+    @property
     def arrays(self) -> list[float]:
         """Bytes of the arrays in the result, in order."""
         return [array_bytes(kind, dims) for kind, dims in _ARRAY.findall(self.shape)]
@@ -183,6 +188,8 @@ def collectives(module: Module, instruction: Instruction, *, devices: int, per_s
     """The collectives an instruction is, holds (a fusion) or starts; [] for everything else."""
     found = []
     for one in (instruction, *module.inside(instruction)):
+        if one.opcode == "recv" and (between := _between_slices(one, devices // per_slice)):
+            found.append(between)
         kind = one.opcode.removesuffix("-start")
         if kind not in KINDS:
             continue
@@ -202,6 +209,16 @@ def collectives(module: Module, instruction: Instruction, *, devices: int, per_s
         found.append(Collective(kind, size, len(group), crosses, chain, one.op_name))
     unique = {one.chain: one for one in found}
     return list(unique.values())
+
+
+def _between_slices(one: Instruction, slices: int) -> Collective | None:
+    """What the compiler hands to the hosts, to do over their network: a send, and right after it this recv."""
+    kind = re.search(r'_xla_megascale_transfer_type="(\w+)"', one.text)
+    chain = re.search(r'_xla_host_transfer_rendezvous="([^"]+)"', one.text)
+    if not kind or not chain:
+        return None
+    name = kind.group(1).lower().replace("_", "-")
+    return Collective(name, next(iter(one.arrays), 0.0), slices, True, chain.group(1), one.op_name)
 
 
 def _groups(text: str, devices: int) -> tuple[int, ...]:

@@ -133,7 +133,7 @@ def _figure(effects: dict[str, pd.DataFrame]) -> Figure:
         axes.set(xlabel="syntactic distance from English", ylabel="gap to English (points)")
         axes.legend(frameon=False, fontsize=8)
 
-    caption = "Gap to English of each language (pooled over targets) against its distance; the 95 % band is that of none."
+    caption = "Gap to English of each language (pooled over targets) against its distance; the band is 95 % of none."
     return Figure("typology", caption, draw)
 
 
