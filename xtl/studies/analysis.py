@@ -1,6 +1,8 @@
 """What an analysis says, ready for the report: a question, a headline number, tables, figures, sentences, limits."""
 
-from collections.abc import Callable, Iterable
+import itertools
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,21 +12,58 @@ from xtl.studies.statistics import Estimate
 
 
 def name_points(axes: Any, points: Iterable[tuple[str, float, float]], *, size: float = 7) -> None:
-    """Write each name beside its point; of points that lie close together, some to the left and some below."""
-    places = [
-        ((4, 3), "left", "bottom"),
-        ((-4, 3), "right", "bottom"),
-        ((4, -3), "left", "top"),
-        ((-4, -3), "right", "top"),
-    ]
-    (x0, x1), (y0, y1) = axes.get_xlim(), axes.get_ylim()
-    named: list[tuple[float, float]] = []
-    for name, x, y in sorted(points, key=lambda point: (point[2], point[1])):
-        u, v = (x - x0) / (x1 - x0), (y - y0) / (y1 - y0)
-        close = sum(abs(u - a) < 0.07 and abs(v - b) < 0.05 for a, b in named)
-        offset, across, up = places[close % len(places)]
-        axes.annotate(name, (x, y), xytext=offset, textcoords="offset points", fontsize=size, ha=across, va=up)
-        named.append((u, v))
+    """Write each name beside its point, where it covers no other name and no other point; far ones with a line."""
+    from matplotlib.text import Text
+
+    points = list(points)
+    axes.figure.canvas.draw()  # settles the layout, on which the sizes of texts depend
+    renderer = axes.figure.canvas.get_renderer()
+    taken = [_around(*axes.transData.transform((x, y)), 3.0) for _, x, y in points]
+    for name, x, y in points:
+        best: tuple[Any, Any] | None = None
+        least = math.inf
+        for reach, (right, up) in itertools.product(REACHES, SIDES):
+            text = axes.annotate(
+                name,
+                (x, y),
+                xytext=(right * reach, up * reach),
+                textcoords="offset points",
+                fontsize=size,
+                ha={-1: "right", 0: "center", 1: "left"}[right],
+                va={-1: "top", 0: "center", 1: "bottom"}[up],
+                arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": "0.6"} if reach > REACHES[0] else None,
+            )
+            text.update_positions(renderer)
+            box = Text.get_window_extent(text, renderer).extents  # without the line
+            covered = sum(_overlap(box, other) for other in taken) + _outside(box, axes.bbox.extents)
+            if covered < least:
+                if best is not None:
+                    best[0].remove()
+                best, least = (text, box), covered
+            else:
+                text.remove()
+            if least == 0:
+                break
+        if best is not None:
+            taken.append(best[1])
+
+
+REACHES = (4, 12, 22, 34)  # points from the mark to its name
+SIDES = ((1, 1), (-1, 1), (1, -1), (-1, -1), (1, 0), (-1, 0), (0, 1), (0, -1))
+
+
+def _around(x: float, y: float, margin: float) -> tuple[float, float, float, float]:
+    return x - margin, y - margin, x + margin, y + margin
+
+
+def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
+    """The area that two boxes (left, bottom, right, top) share."""
+    wide, high = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    return float(wide * high) if wide > 0 and high > 0 else 0.0
+
+
+def _outside(box: Sequence[float], frame: Sequence[float]) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1]) - _overlap(box, frame)
 
 
 @dataclass
