@@ -18,7 +18,7 @@ def name_points(axes: Any, points: Iterable[tuple[str, float, float]], *, size: 
     points = list(points)
     axes.figure.canvas.draw()  # settles the layout, on which the sizes of texts depend
     renderer = axes.figure.canvas.get_renderer()
-    taken = [_around(*axes.transData.transform((x, y)), 3.0) for _, x, y in points]
+    taken = [_around(axes.transData.transform((x, y)), 3.0) for _, x, y in points]
     for name, x, y in points:
         best: tuple[Any, Any] | None = None
         least = math.inf
@@ -52,7 +52,8 @@ REACHES = (4, 12, 22, 34)  # points from the mark to its name
 SIDES = ((1, 1), (-1, 1), (1, -1), (-1, -1), (1, 0), (-1, 0), (0, 1), (0, -1))
 
 
-def _around(x: float, y: float, margin: float) -> tuple[float, float, float, float]:
+def _around(at: Sequence[float], margin: float) -> tuple[float, float, float, float]:
+    x, y = at
     return x - margin, y - margin, x + margin, y + margin
 
 
