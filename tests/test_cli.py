@@ -121,6 +121,7 @@ def test_flags_follow_absl(capsys):
     assert (args.config, args.overrides) == ("a.py:x=1", {"config.a.b": "1", "config.c": "2"})
     assert args.look is False and args.mfu == 0.5 and args.count is False
     assert cli.parse("run", ["--config=a.py", "--stage=x,y"]).stage == ("x", "y")
+    assert cli.parse("run", ["--config=a.py", "--stage=x", "--stage=y"]).stage == ("x", "y")
 
 
 def test_run_trains_prints_the_table_and_skips_what_is_done(capsys, tmp_path, config_file, fake_train):

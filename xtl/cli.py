@@ -295,6 +295,7 @@ def parse(name: str, words: Sequence[str]) -> Any:
 
     verb = VERBS[name]
     config, overrides, rest = _config_words(name, words)
+    rest = _joined(rest, {flag.name for flag in verb.flags if flag.default == ()})
     values = flags.FlagValues()  # its own: the process-wide FLAGS stay untouched
     for flag in verb.flags:
         default = list(flag.default) if isinstance(flag.default, tuple) else flag.default
@@ -325,6 +326,19 @@ _DEFINE = {
     float: "DEFINE_float",
     tuple: "DEFINE_list",
 }
+
+
+def _joined(words: Sequence[str], lists: set[str]) -> list[str]:
+    """--stage=a --stage=b as --stage=a,b: absl would take the last one alone, without a word."""
+    found: dict[str, list[str]] = {}
+    rest = []
+    for word in words:
+        key, equals, text = word.lstrip("-").partition("=")
+        if equals and key in lists and word.startswith("-"):
+            found.setdefault(key, []).append(text)
+        else:
+            rest.append(word)
+    return [*(f"--{key}={','.join(texts)}" for key, texts in found.items()), *rest]
 
 
 def _config_words(name: str, words: Sequence[str]) -> tuple[str, dict[str, str], list[str]]:

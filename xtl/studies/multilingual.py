@@ -12,7 +12,7 @@ import pandas as pd
 
 from xtl.errors import XtlError
 from xtl.studies import statistics, tables
-from xtl.studies.analysis import Analysis, Figure
+from xtl.studies.analysis import Analysis, Figure, name_points
 from xtl.studies.statistics import Estimate
 
 QUESTION = "Is multilingual intermediate QA training better than English for low-resource languages, at equal size?"
@@ -126,7 +126,7 @@ def analyse(
 
 def _figure(drawn: dict[str, pd.DataFrame]) -> Figure:
     def draw(axes: Any) -> None:
-        ticks = []
+        ticks, points = [], []
         for line, (name, rows) in enumerate(drawn.items()):
             for k, tier in enumerate(t for t in tables.TIERS if (rows["tier"] == t).sum() > 1):
                 values = rows["effect"][rows["tier"] == tier]
@@ -137,14 +137,13 @@ def _figure(drawn: dict[str, pd.DataFrame]) -> Figure:
                     capsize=3, label=tier if line == 0 else None,
                 )  # fmt: skip
                 axes.scatter(values, np.full(len(values), y), s=8, alpha=0.4, color=f"C{k}")
-                for code, value in values.items():
-                    axes.annotate(str(code), (value, y), xytext=(0, 4), textcoords="offset points", fontsize=6,
-                                  ha="center")  # fmt: skip
+                points += [(str(code), float(value), y) for code, value in values.items()]
             ticks.append(name.replace(" - ", "\n- "))
         axes.axvline(0, color="0.6", linewidth=0.8)
         axes.set(yticks=range(len(ticks)), yticklabels=ticks, xlabel="advantage over English of equal size (points)")
         axes.set_ylim(-0.5, len(ticks) - 0.3)
         axes.legend(frameon=False, fontsize=8, title="tier", title_fontsize=8)
+        name_points(axes, points, size=6)
 
     caption = "Advantage by tier: mean with 95 % interval, languages as small dots."
     return Figure("multilingual", caption, draw, size=(6.4, 1.6 + 1.5 * len(drawn)))
