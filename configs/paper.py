@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from xtl import config
 from xtl.errors import XtlError, nearest
-from xtl.recipes import PAPER
+from xtl.recipes import PAPER, small_head
 from xtl.tasks import get_task
 
 BENCHMARKS = {
@@ -102,11 +102,6 @@ SPEED = {"learning_rate": 1e-3, "warmup": 0.1, "sampling": {"language_exponent":
 STEPS = {"mlm": 1500, "intermediate": 300, "multi": 600, "target": 200}
 
 
-def small_head(task: str) -> dict[str, Any]:
-    """One dense layer for pairs: two do not train in a few hundred steps on so small an encoder."""
-    return {"options": {"head": "hf"}} if get_task(task).family == "pair" else {}
-
-
 def in_the_world(
     conditions: dict[str, Any], targets: dict[str, Any], *, effort: float
 ) -> tuple[Any, Any, list[ConfigDict], str]:
@@ -118,7 +113,8 @@ def in_the_world(
             return fields
         if "first" in fields:
             fields = {**fields, "first": small(fields["first"], kind)}
-        tasks = {name: {"batch_size": 16, "max_length": 64, **small_head(name)} for name in fields["tasks"]}
+        entry = {"batch_size": 16, "max_length": 64}
+        tasks = {name: {**entry, "options": small_head(name)} for name in fields["tasks"]}
         # Restarts are for large encoders at too high a rate; a loss that stays flat here would stay so at half of it.
         train = {**SPEED, "steps": steps[kind], "restarts": 0}
         return config.merged(fields, {"tasks": tasks, "train": train, "select": {"every": 0}})

@@ -19,7 +19,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from xtl import config
-from xtl.tasks import get_task
+from xtl.recipes import small_head
 
 MULTI = ("mnli", "squad_v1", "qqp", "hellaswag", "commonsenseqa")
 LENGTHS = {"squad_v1": 256, "tydiqa": 256}  # pieces; 128 for the others
@@ -48,11 +48,7 @@ def get_config(arg: str = "") -> ConfigDict:
 
     def trained_on(*tasks: str) -> dict[str, Any]:
         entries = {
-            task: {
-                "batch_size": a.batch,
-                "max_length": LENGTHS.get(task, 128),
-                "options": {"head": "hf"} if get_task(task).family == "pair" else {},  # trains sooner on few steps
-            }
+            task: {"batch_size": a.batch, "max_length": LENGTHS.get(task, 128), "options": small_head(task)}
             for task in tasks
         }
         steps = a.steps if len(tasks) == 1 else 2 * a.steps

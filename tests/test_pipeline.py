@@ -245,6 +245,24 @@ def test_a_failure_in_another_launch_is_not_repeated_here(tmp_path):
     assert outcome.failed == {"mnli": "boom"} and "mnli" not in [name for name, *_ in train.calls]
 
 
+def test_a_finished_stage_frees_its_train_state_and_has_its_devices_on_record(tmp_path):
+    class Saving(FakeTrain):
+        def __call__(self, stage, folder, **options):
+            for item in ("encoder", "state"):
+                (folder / "checkpoints/10" / item).mkdir(parents=True)
+            result = super().__call__(stage, folder, **options)
+            assert (folder / "checkpoints/10/state").exists()
+            return result
+
+    workdir = Workdir(tmp_path)
+    run(small_graph(), workdir, train=Saving(fails=["mnli"]))
+    kept = {path.parts[-4].rpartition("-")[0]: path.name for path in tmp_path.glob("stages/*/checkpoints/10/state")}
+    assert set(kept) == {"mnli"}, "only what is not done keeps it"
+    assert len(list(tmp_path.glob("stages/*/checkpoints/10/encoder"))) > 1
+    unit = small_graph().unit("mlm")
+    assert workdir.status(unit.fingerprint, unit.name)["devices"] == "1 x fake"
+
+
 def test_every_host_does_what_the_first_one_chooses(tmp_path):
     graph, chosen = small_graph(), []
     first = FakeTrain()

@@ -147,3 +147,10 @@ def _target(task: str, *, batch: int, length: int, train: Fields, select: Fields
     if select:
         fields["select"] = dict(select)
     return {**fields, "evaluate": {task: {}}}
+
+
+def small_head(task: str) -> Fields:
+    """Options of a task for a small encoder: one dense layer for pairs; two do not train in a few hundred steps."""
+    from xtl.tasks import get_task
+
+    return {"head": "hf"} if get_task(task).family == "pair" else {}

@@ -5,7 +5,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from xtl import config
-from xtl.tasks import get_task
+from xtl.recipes import small_head
 
 SYSTEM = {"log_every": 50, "checkpoint_every": 500}
 SPEED = {"learning_rate": 1e-3, "warmup": 0.1}
@@ -34,10 +34,8 @@ def pretraining(steps: int, *, languages: tuple[str, ...] = ()) -> ConfigDict:
 
 
 def training(task: str, *, steps: int, languages: tuple[str, ...] = ("en",), limit: int = 0) -> dict[str, Any]:
-    """Stage fields: training on the world's counterpart of a task. Pairs get one dense layer: two do not train."""
-    entry: dict[str, Any] = {"batch_size": 16, "max_length": 64, "languages": languages, "limit": limit}
-    if get_task(task).family == "pair":
-        entry["options"] = {"head": "hf"}
+    """Stage fields: training on the world's counterpart of a task."""
+    entry = {"batch_size": 16, "max_length": 64, "languages": languages, "limit": limit, "options": small_head(task)}
     return {"tasks": {task: entry}, "train": {**SPEED, "steps": steps}}
 
 
