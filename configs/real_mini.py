@@ -19,6 +19,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from xtl import config
+from xtl.errors import XtlError, nearest
 from xtl.recipes import small_head
 
 MULTI = ("mnli", "squad_v1", "qqp", "hellaswag", "commonsenseqa")
@@ -42,6 +43,7 @@ def get_config(arg: str = "") -> ConfigDict:
         steps=1_000,  # of every intermediate and target training
         batch=32,
         limit=0,  # test examples a language; 0 = all
+        targets=(),  # () = tatoeba and TARGETS
         seeds=(0, 1, 2),
     )
     speed = {"learning_rate": 3e-4, "warmup": 0.1, "weight_decay": 0.01}
@@ -58,7 +60,7 @@ def get_config(arg: str = "") -> ConfigDict:
         "mlm",
         phase="mlm",
         tasks={"mlm": {"batch_size": 2 * a.batch, "max_length": 128, "languages": ()}},
-        train={**speed, "learning_rate": 5e-4, "steps": a.mlm_steps, "sampling": {"language_exponent": 0.3}},
+        train={**speed, "learning_rate": 1e-3, "steps": a.mlm_steps, "sampling": {"language_exponent": 0.3}},
     )
     targets: dict[str, Any] = {
         target: {**trained_on(task), "evaluate": {target: {"split": split, "limit": a.limit}}}
@@ -66,6 +68,10 @@ def get_config(arg: str = "") -> ConfigDict:
     }
     fixed = {"layer": round(0.6 * a.layers), "pooling": "mean", "centre": True}
     targets["tatoeba"] = {"evaluate": {"tatoeba": {"options": fixed}}}
+    for name in a.targets:
+        if name not in targets:
+            raise XtlError(f"targets: unknown {name!r}.{nearest(name, targets)}")
+    targets = {name: targets[name] for name in a.targets or targets}
     conditions = {
         "none": None,
         "squad_v1": trained_on("squad_v1"),
