@@ -294,6 +294,14 @@ def test_a_model_folder_of_another_shape_is_named_before_anything_runs(tmp_path)
         resolve(make(stages=[stage], data={"source": "world"}, encoder=config.encoder("tiny", vocab_size=250002)))
 
 
+def test_languages_that_a_world_adds_are_trained_and_evaluated_like_the_others():
+    stage = config.stage("mlm", phase="mlm", tasks={"mlm": {"languages": ()}}, train={"steps": 1}, evaluate="tatoeba")
+    added = {"more_languages": 3, "languages": {"qta": {"order": "SOV"}}}
+    found = resolve(make(stages=[stage], data={"source": "world", "world": added})).stages["mlm"]
+    assert len(found.tasks.mlm.languages) == 14 and "qta" in found.tasks.mlm.languages
+    assert set(found.evaluate.tatoeba.languages) == set(found.tasks.mlm.languages) - {"en"}
+
+
 def test_world_languages_that_do_not_exist_are_named():
     stage = config.stage("s", tasks="mnli", train={"steps": 1}, evaluate={"xnli": {"languages": ("en", "qzz")}})
     with pytest.raises(XtlError, match="no test data in qzz"):

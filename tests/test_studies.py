@@ -259,6 +259,14 @@ def test_the_language_table_holds_the_fifty_languages_with_tiers_and_distances()
     assert LANGUAGES["distance"].notna().all()
 
 
+def test_an_encoder_of_one_s_own_text_is_held_against_that_text_and_not_against_cc100():
+    made = tables.pretrained_on(LANGUAGES, {"en": 0.1, "de": 0.01})
+    assert made.loc["de", "log_size"] == -2 and made.loc["de", "absent"] == 0
+    assert made.loc["sw", "log_size"] < -2 and made.loc["sw", "absent"] == 1 and made.loc["sw", "tier"] == "absent"
+    assert "pretrained on" in made.attrs["distance"] and "CC-100" not in made.attrs["distance"]
+    assert LANGUAGES.loc["sw", "absent"] == 0 and "CC-100" in LANGUAGES.attrs["distance"]
+
+
 def test_every_analysis_ends_in_sentences_tables_and_a_figure_that_draws():
     import matplotlib
 

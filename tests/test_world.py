@@ -350,7 +350,7 @@ def test_distance_grows_from_near_to_far_and_ignores_affixes_script_and_lexicon(
     distances = [world.distance(c) for c in world.languages()]
     assert distances == sorted(distances)
     assert distances[0] == distances[1] == 0.0
-    assert distances[-1] == 1.0
+    assert distances[-1] == pytest.approx(8 / 9), "no order differs from English in both subject and object"
     changed = {"languages": {"qfa": {"affixation": "fusional", "script": "Armn", "anchor_share": 0.1}}}
     assert world.distance("qfa", changed) == world.distance("qfa")
     assert world.distance("qfa", {"languages": {"qfa": {"order": "SVO"}}}) < world.distance("qfa")
@@ -360,6 +360,21 @@ def test_affixation_is_spread_over_near_middle_and_far():
     kinds = {c: world.LANGUAGES[c].affixation for c in world.languages() if c != "en"}
     for band in ("qn", "qm", "qf"):
         assert {kinds[c] for c in kinds if c.startswith(band)} == {"isolating", "agglutinative", "fusional"}
+
+
+def test_more_languages_hold_every_pair_of_distance_and_affixation_once_and_change_none_of_the_ten():
+    options = SMALL | {"more_languages": 24}
+    made = world.make_world(options).table
+    drawn = [code for code in made if code not in world.LANGUAGES]
+    pairs = {(round(9 * world.distance(code, options)), made[code].affixation) for code in drawn}
+    assert len(drawn) == len(pairs) == 24
+    for task in ("xnli", "tatoeba"):
+        assert world.load(make(task), "qfc", "test", options) == world.load(make(task), "qfc", "test", SMALL)
+    fewer = SMALL | {"more_languages": 5}
+    assert world.load(make("xnli"), drawn[4], "test", options) == world.load(make("xnli"), drawn[4], "test", fewer)
+    assert drawn[5] not in world.languages(make("xnli"), fewer)
+    share = options | {"languages": {drawn[0]: {"data_share": 0.1}}}
+    assert world.make_world(share).table[drawn[0]].order == made[drawn[0]].order, "a drawn language can be changed"
 
 
 def test_a_new_language_can_be_described_by_its_features():
@@ -397,6 +412,8 @@ def test_the_tokenizer_spells_every_word_without_unknowns_in_stems_and_affixes()
         ({"languages": {"qna": {"order": "OSV"}}}, "order 'OSV' is none of SVO, SOV, VSO"),
         ({"special": {"mnli": 2}}, "world.special.mnli 2 is not between 0 and 1"),
         ({"test": 0}, "world.test 0 must be at least 1"),
+        ({"more_languages": -1}, "world.more_languages -1 is not between 0 and 156"),
+        ({"more_languages": 500}, "world.more_languages 500 is not between 0 and 156"),
         ({"anchor_share": 0.95}, "too few words are left unshared; lower anchor_share, or set anchor_free to 0"),
     ],
 )

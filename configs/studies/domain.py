@@ -70,7 +70,7 @@ def get_config(arg: str = "") -> ConfigDict:
         special="telephone",  # genres of MNLI
         targets=(),
         seeds=(0, 1, 2) if "source=world" in (arg or "").split(",") else (0, 1, 2, 3, 4),
-        mlm_steps=1500,
+        mlm_steps=designs.MLM_STEPS,
         steps=100,  # of a target in the world
     )
     conditions: dict[str, Any] = {"none": None}

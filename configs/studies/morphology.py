@@ -37,7 +37,7 @@ def get_config(arg: str = "") -> ConfigDict:
         size=50_000,  # pairs
         targets=("tatoeba", "bucc2018"),
         seeds=(0, 1, 2),
-        mlm_steps=1500,
+        mlm_steps=designs.MLM_STEPS,
         steps=250,
     )
     stages, start = [], a.start or f"FacebookAI/xlm-roberta-{a.encoder}"

@@ -30,7 +30,10 @@ from xtl.world import languages as languages_of_the_world
 
 TRANSLATED = ("ar", "de", "es", "hi", "vi", "zh")  # MLQA's translations of SQuAD, the ones on the hub
 TARGETS = ("xnli", "udpos", "panx", "mlqa", "xcopa", "tatoeba")
+WORLD = ("qna", "qnb", "qmb", "qfa")  # the training languages of the world
+SIZE, ALL = 4000, 8000  # questions of the world's size-matched conditions, and of its SQuAD
 SHARES = {"qnc": 0.1, "qmc": 0.1, "qfc": 0.1, "qma": 0.0, "qfb": 0.0}  # of the MLM text, in the world; the rest 1
+MORE = 0.1, 0.0, 1.0  # the same of the languages drawn in addition, eight by eight: each eight are of all distances
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -42,14 +45,15 @@ def get_config(arg: str = "") -> ConfigDict:
         size=13_104,  # questions of the size-matched conditions
         targets=(),
         seeds=(0, 1, 2),
-        mlm_steps=1500,
+        more_languages=30,  # in the world, besides its ten
+        mlm_steps=designs.MLM_STEPS,
         steps=150,
     )
     world = a.source == "world"
-    languages = ("qmb", "qfa") if world else TRANSLATED
+    languages = WORLD if world else TRANSLATED
     typed = () if world else get_task("tydiqa").languages
     targets = a.targets or (("udpos", "panx", "tydiqa") if world else TARGETS)
-    each = (1200 if world else a.size) // len(languages)
+    each = (SIZE if world else a.size) // len(languages)
     small = each * len(languages)
     conditions: dict[str, Any] = {
         "none": None,
@@ -61,9 +65,9 @@ def get_config(arg: str = "") -> ConfigDict:
     pairs = {"squad_translated": "squad_matched"}
     trained_on: dict[str, tuple[str, ...]] = {"squad_translated": languages}
     if typed:
-        every = get_task("tydiqa").sizes["train"]["en"] // len(typed)  # type: ignore[index]
-        conditions["tydiqa_english"] = trained("tydiqa", ("en",), limit=every * len(typed))
-        conditions["tydiqa_all"] = trained("tydiqa", typed, limit=every)
+        share = get_task("tydiqa").sizes["train"]["en"] // len(typed)  # type: ignore[index]
+        conditions["tydiqa_english"] = trained("tydiqa", ("en",), limit=share * len(typed))
+        conditions["tydiqa_all"] = trained("tydiqa", typed, limit=share)
         pairs["tydiqa_all"] = "tydiqa_english"
         trained_on["tydiqa_all"] = tuple(x for x in typed if x != "en")
     for fields in filter(None, conditions.values()):
@@ -73,16 +77,20 @@ def get_config(arg: str = "") -> ConfigDict:
     if not world:
         spoken = {target: get_task(target).languages for target in targets}
         multilingual.refuse_spoken(spoken, trained_on=trained_on["tydiqa_all"])
-    stages, start = [], a.start or f"FacebookAI/xlm-roberta-{a.encoder}"
+    stages, start, options = [], a.start or f"FacebookAI/xlm-roberta-{a.encoder}", {}
     if world:
-        heard = tuple(x for x in languages_of_the_world() if SHARES.get(x, 1.0))
+        options = {"more_languages": a.more_languages}
+        every = languages_of_the_world(options=options)
+        shares = SHARES | {x: MORE[i // 8 % 3] for i, x in enumerate(every[len(every) - a.more_languages :])}
+        options["languages"] = {x: {"data_share": share} for x, share in shares.items()}
+        options["sizes"] = {"squad_v1": ALL}
+        heard = tuple(x for x in every if shares.get(x, 1.0))
         stages, start = [designs.pretraining(a.mlm_steps, languages=heard)], "stage:mlm"
         for name, fields in conditions.items():
             if fields:
                 entry = fields["tasks"]["squad_v1"]
-                conditions[name] = designs.training(
-                    "squad_v1", steps=a.steps, languages=entry["languages"], limit=entry["limit"]
-                )
+                count, cut = ALL if name == "squad" else small, {x: entry[x] for x in ("languages", "limit")}
+                conditions[name] = designs.training("squad_v1", steps=count // 16, **cut)
         rows = designs.targets(targets, steps=a.steps)
     else:
         rows = config.targets([t for t in targets if t != "xcopa"])
@@ -90,12 +98,11 @@ def get_config(arg: str = "") -> ConfigDict:
             rows |= config.targets(["xcopa"], source="xtreme")
             rows["xcopa"]["first"] = {**config.recipe("socialiqa", source="xtreme"), "evaluate": {}}
         add_low_resource(rows)
-    shares = {x: {"data_share": share} for x, share in SHARES.items()}
     grid = config.grid(start=start, conditions=conditions, targets=rows, seeds=a.seeds)
     return config.pipeline(
         "multilingual",
         encoder=designs.encoder() if world else config.encoder(a.encoder),
-        data=designs.data(a.source, world={"languages": shares} if world else {}),
+        data=designs.data(a.source, world=options),
         system=designs.SYSTEM if world else {},
         study={
             "name": "multilingual",

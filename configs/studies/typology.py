@@ -33,12 +33,15 @@ def get_config(arg: str = "") -> ConfigDict:
         intermediate=("mnli", "squad_v2", "hellaswag", "qqp"),
         targets=(),  # () = TARGETS, in the world WORLD
         seeds=(0, 1, 2),
-        mlm_steps=1500,  # of the world's encoder
-        steps=150,  # of every other stage in the world
+        more_languages=30,  # in the world, besides its ten
+        mlm_steps=designs.MLM_STEPS,  # of the world's encoder
+        intermediate_steps=400,  # in the world; with 150 question answering is not learnt
+        steps=150,  # of a target in the world
     )
-    start, stages = a.start or f"FacebookAI/xlm-roberta-{a.encoder}", []
+    start, stages, world = a.start or f"FacebookAI/xlm-roberta-{a.encoder}", [], {}
     if a.source == "world":
-        conditions = {task: designs.training(task, steps=a.steps) for task in a.intermediate}
+        world = {"more_languages": a.more_languages}
+        conditions = {task: designs.training(task, steps=a.intermediate_steps) for task in a.intermediate}
         targets = designs.targets(a.targets or WORLD, steps=a.steps)
         start, stages = "stage:mlm", [designs.pretraining(a.mlm_steps)]
     else:
@@ -48,7 +51,7 @@ def get_config(arg: str = "") -> ConfigDict:
     return config.pipeline(
         "typology",
         encoder=designs.encoder() if a.source == "world" else config.encoder(a.encoder),
-        data=designs.data(a.source, sources={"bucc2018": "files"} if a.source == "tfds" else {}),
+        data=designs.data(a.source, world=world, sources={"bucc2018": "files"} if a.source == "tfds" else {}),
         system=designs.SYSTEM if a.source == "world" else {},
         study={"name": "typology"},
         stages=[*stages, *grid],

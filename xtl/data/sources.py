@@ -48,7 +48,7 @@ def languages(task: Task, data: Mapping[str, Any], *, split: str | None = None) 
     """The task's languages that the source holds (in `split`, or in any), in the task's order."""
     source = _source(task, data)
     if source == "world":
-        return tuple(_world().languages(task))
+        return tuple(_world().languages(task, data.get("world")))
     declared = (*task.languages, *task.languages_r)
     return tuple(x for x in declared if splits_present(task, x, data) and _wanted(task, x, split, data))
 
@@ -61,7 +61,7 @@ def splits_present(task: Task, language: str, data: Mapping[str, Any]) -> tuple[
     """The splits of a language that the source holds, in the order train, dev, test. Reads no examples."""
     source = _source(task, data)
     if source == "world":
-        return task.splits if language in _world().languages(task) else ()
+        return task.splits if language in _world().languages(task, data.get("world")) else ()
     if source == "files":
         files, root, options = _files(task), _root(data), _options(task, data)
         return tuple(s for s in task.splits if files.find(root, language, s, options) is not None)

@@ -17,6 +17,7 @@ from xtl.metrics.prediction_files import file_path, kind_of
 from xtl.report.gather import Run, Stage, read_run
 from xtl.studies import divergence, domain, morphology, multilingual, statistics, tables, typology
 from xtl.studies.analysis import Analysis
+from xtl.studies.texts import text_size
 from xtl.tasks.base import get_task
 from xtl.workdir import Workdir
 
@@ -118,7 +119,7 @@ def analyse(workdir: Workdir, pipeline: str) -> Analysis:
     raw = pd.DataFrame([vars(row) for row in run.results.rows])
     labelled = raw[raw["value"] != ""]
     data: Mapping[str, Any] = next((stage.config["data"] for stage in run.units if stage.config), {})
-    languages = tables.world_languages(data["world"]) if data.get("source") == "world" else tables.languages()
+    languages = _languages(run, data)
     scores = tables.scores(labelled, metrics=metrics)
     found = Finished(workdir, settings, run, scores, languages, len(raw) - len(labelled))
     made = STUDIES[settings["name"]](found)
@@ -132,16 +133,31 @@ def analyse(workdir: Workdir, pipeline: str) -> Analysis:
     return made
 
 
+def _pretraining(run: Run) -> Stage | None:
+    """The stage that trained the encoder of this run from scratch, if it was not a published one."""
+    return next((x for x in run.units if x.phase == "mlm" and x.config and not x.config["start"]), None)
+
+
+def _languages(run: Run, data: Mapping[str, Any]) -> pd.DataFrame:
+    """What is known of the languages; sizes are those of the text that the encoder of this run was pretrained on."""
+    if data.get("source") == "world":
+        return tables.world_languages(data["world"])
+    if (own := _pretraining(run)) is None:
+        return tables.languages()
+    spoken = own.config["tasks"]["mlm"]["languages"]
+    return tables.pretrained_on(tables.languages(), {x: text_size(x, data) / 2**30 for x in spoken})
+
+
 def _setting(found: Finished) -> str:
     """What was trained and evaluated, as the beginning of a methods paragraph."""
     stage = next(stage for stage in found.run.units if stage.config)
     encoder, world = stage.config["encoder"], stage.config["data"]["source"] == "world"
     shape = f"{encoder['layers']} layers, {encoder['hidden']} wide"
-    model = (
-        f"a small encoder ({shape}) trained from scratch on text in synthetic languages"
-        if world
-        else f"XLM-R ({shape}; Conneau et al. 2020)"
-    )
+    model = f"XLM-R ({shape}; Conneau et al. 2020)"
+    if (own := _pretraining(found.run)) is not None:
+        spoken = len(own.config["tasks"]["mlm"]["languages"])
+        what = "synthetic languages" if world else "languages"
+        model = f"a small encoder ({shape}) trained from scratch by MLM on text in {spoken} {what}"
     conditions = [name for name in found.run.labels if name != tables.BASELINE]
     data = "" if world else " (XTREME, Hu et al. 2020)"
     return (

@@ -23,6 +23,9 @@ LANGUAGES = Path(__file__).with_name("languages.csv")
 URIEL = """\
 (cosine on URIEL's completed syntactic features; Littell et al. 2017; Khan et al. 2025) beside the log size of the
 language in CC-100 (Conneau et al. 2020)"""
+URIEL_OWN = """\
+(cosine on URIEL's completed syntactic features; Littell et al. 2017; Khan et al. 2025) beside the log size of the
+language in the text that the encoder was pretrained on"""
 OWN = "(cosine on the synthetic languages' own features) beside the log share of its text in pretraining"
 
 
@@ -53,6 +56,22 @@ def languages(path: Path = LANGUAGES) -> pd.DataFrame:
     )
     table.attrs["distance"] = URIEL
     return table
+
+
+def pretrained_on(table: pd.DataFrame, gib: Mapping[str, float]) -> pd.DataFrame:
+    """The table for an encoder that was pretrained on so many GiB of text by language, and not on CC-100.
+
+    Tiers are by CC-100's sizes and say nothing here: a language is "absent" or "high".
+    """
+    size = pd.Series(gib).reindex(table.index)
+    absent = size.isna()
+    made = table.assign(
+        log_size=np.log10(size.fillna(size.min() / 2)),
+        absent=absent.astype(int),
+        tier=absent.map({True: "absent", False: "high"}),
+    )
+    made.attrs["distance"] = URIEL_OWN
+    return made
 
 
 def tier(gib: float | None) -> str:

@@ -4,9 +4,14 @@ Word order, affixation, script and shared lexicon are independent columns: near,
 all three kinds of affixation, so an effect of distance cannot be an effect of morphology.
 """
 
+import itertools
 import math
+import string
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
+
+import numpy as np
 
 from xtl.errors import XtlError, nearest
 
@@ -21,6 +26,7 @@ FEATURES: dict[str, tuple[str, ...]] = {
     "article": ("before", "after", "none"),
     "question": ("first", "in place"),  # where the question word stands
 }
+VALUES = len(FEATURES) + 2  # of a vector: these, and the orders of verb and object, of subject and verb
 AFFIXATION = ("weak", "isolating", "fusional", "agglutinative")
 ALPHABETS = {  # consonants, vowels
     "Latn": ("bdfghjklmnprstvz", "aeiou"),
@@ -63,8 +69,9 @@ class Language:
     def vector(self) -> tuple[int, ...]:
         """Binary syntactic features, one for each value, as in URIEL. Affixation, script and lexicon are not in it."""
         ones = [int(getattr(self, name) == value) for name, values in FEATURES.items() for value in values]
-        verb_object = self.order != "SOV"  # URIEL, too, holds VO/OV besides the order of all three
-        return (*ones, int(verb_object), int(not verb_object))
+        # URIEL, too, holds the order of each two besides the order of all three.
+        verb_object, subject_verb = self.order != "SOV", self.order != "VSO"
+        return (*ones, int(verb_object), int(not verb_object), int(subject_verb), int(not subject_verb))
 
 
 def _row(code: str, about: str, syntax: str, affixation: str, script: str = "Latn") -> Language:
@@ -74,8 +81,8 @@ def _row(code: str, about: str, syntax: str, affixation: str, script: str = "Lat
     return Language(code=code, about=about, affixation=affixation, script=script, **values)
 
 
-# Codes are from ISO 639-3's private range qaa-qtz: qn. near, qm. middle, qf. far from English. Each row changes one
-# more of the eight values of a vector (FEATURES, and the order of verb and object): distances are 0, 1/8, ..., 1.
+# Codes are from ISO 639-3's private range qaa-qtz: qn. near, qm. middle, qf. far from English. A vector has nine values
+# (FEATURES, and the orders of verb and object, of subject and verb); the rows change 0 0 1 2 3 5 5 6 7 8 of them.
 # Columns: order, adjective, adposition, negation, auxiliary, article, question;
 # < before, > after, - none, 1 first, = in place.
 LANGUAGES: dict[str, Language] = {
@@ -95,9 +102,30 @@ LANGUAGES: dict[str, Language] = {
 }
 
 
-def language_table(overrides: dict[str, dict[str, Any]]) -> dict[str, Language]:
-    """LANGUAGES with some columns of some rows replaced; a new code starts as a copy of English."""
-    table = dict(LANGUAGES)
+DRAWN = [f"q{a}{b}" for a in "ghijkl" for b in string.ascii_lowercase]  # codes, of the same private range
+
+
+def draw(count: int, rng: np.random.Generator) -> dict[str, Language]:
+    """So many more languages: affixation and distance from English (1/9 to 8/9) in turn, so that every 24 hold each
+    pair of them once; the syntax is drawn among all of that distance, scripts come in turn. Fewer are the first of
+    more.
+    """
+    english, alike = LANGUAGES[SOURCE], dict[int, list[dict[str, Any]]]()
+    for values in itertools.product(*FEATURES.values()):
+        syntax: dict[str, Any] = dict(zip(FEATURES, values, strict=True))
+        alike.setdefault(round(VALUES * distance(replace(english, **syntax))), []).append(syntax)
+    made = {}
+    for i, code in enumerate(DRAWN[:count]):
+        unlike, affixation, script = 1 + i % 8, AFFIXATION[1 + i % 3], list(ALPHABETS)[i % len(ALPHABETS)]
+        drawn = alike[unlike][rng.integers(len(alike[unlike]))]
+        about = f"drawn: {unlike} of {VALUES} values unlike English, {affixation}"
+        made[code] = Language(code=code, about=about, affixation=affixation, script=script, **drawn)
+    return made
+
+
+def language_table(overrides: dict[str, dict[str, Any]], more: Mapping[str, Language]) -> dict[str, Language]:
+    """LANGUAGES and `more`, with some columns of some rows replaced; a new code starts as a copy of English."""
+    table = {**LANGUAGES, **more}
     known = {f.name for f in fields(Language)} - {"code"}
     for code, changes in overrides.items():
         for name in changes:
@@ -109,7 +137,7 @@ def language_table(overrides: dict[str, dict[str, Any]]) -> dict[str, Language]:
 
 
 def distance(language: Language | str, to: Language | str = SOURCE) -> float:
-    """Cosine distance of two syntactic feature vectors, 0 (the same) to 1 (no value in common)."""
+    """Cosine distance of two syntactic feature vectors: the share of their values that differ."""
     a, b = (LANGUAGES[x].vector() if isinstance(x, str) else x.vector() for x in (language, to))
     product = sum(x * y for x, y in zip(a, b, strict=True))
     return 1 - product / math.sqrt(sum(a) * sum(b))

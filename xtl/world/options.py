@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from xtl.errors import XtlError, nearest
-from xtl.world.language import Language, language_table
+from xtl.world.language import DRAWN, Language, draw, language_table
 
 SPLITS = ("train", "dev", "test")
 
@@ -27,6 +27,8 @@ class World:
         {"mnli": {"train": 1000, "test": 100}}.
     special: share of the special domain by task name (its own nouns and verbs); others use 0, MLM text .1.
     anchor_free: share of every dev and test set that is drawn without words that any language shares with English.
+    more_languages: how many there are besides the ten, drawn evenly over distance and affixation (language.draw). The
+        data of the ten stays what it is.
     languages: changes to the table of languages, {"qfa": {"order": "SVO", "data_share": .1}}.
     """
 
@@ -41,6 +43,7 @@ class World:
     anchor_free: float = 0.5
     sizes: Mapping[str, Any] = field(default_factory=dict)
     special: Mapping[str, float] = field(default_factory=dict)
+    more_languages: int = 0
     languages: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -53,6 +56,8 @@ class World:
         for name in ("documents", *SPLITS):
             if getattr(self, name) < 1:
                 raise XtlError(f"world.{name} {getattr(self, name)} must be at least 1")
+        if not 0 <= self.more_languages <= len(DRAWN):
+            raise XtlError(f"world.more_languages {self.more_languages} is not between 0 and {len(DRAWN)}")
 
     def __hash__(self) -> int:
         return hash(self._key)
@@ -67,7 +72,8 @@ class World:
     @cached_property
     def table(self) -> dict[str, Language]:
         """Languages by code, changes applied; English first."""
-        return language_table({code: dict(changes) for code, changes in self.languages.items()})
+        more = draw(self.more_languages, self.rng("languages"))
+        return language_table({code: dict(changes) for code, changes in self.languages.items()}, more)
 
     def language(self, code: str) -> Language:
         if code not in self.table:
