@@ -214,6 +214,7 @@ def test_every_study_ends_in_a_page_with_figure_tables_and_methods(workdir, name
     assert "There is no answer yet" not in html
     assert "<svg" in html and "95 % interval" in html
     assert "## Limits" in text and "## Methods" in text and "synthetic" in text
+    assert "a small encoder (2 layers, 64 wide) trained from scratch" in text and "XLM-R (" not in text
     figures = list((folder / "figures").glob(f"{name}*.png"))
     assert figures and all(figure.stat().st_size > 5000 for figure in figures)
     tables = list((folder / "tables").glob(f"{name}-*.csv"))

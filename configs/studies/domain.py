@@ -69,7 +69,7 @@ def get_config(arg: str = "") -> ConfigDict:
         general="slate",
         special="telephone",  # genres of MNLI
         targets=(),
-        seeds=(0, 1, 2) if "source=world" in (arg or "").split(",") else (0, 1, 2, 3, 4),
+        seeds=(0, 1, 2, 3, 4),
         mlm_steps=designs.MLM_STEPS,
         steps=100,  # of a target in the world
     )

@@ -37,13 +37,15 @@ def get_config(arg: str = "") -> ConfigDict:
         size=50_000,  # pairs
         targets=("tatoeba", "bucc2018"),
         seeds=(0, 1, 2),
+        more_languages=24,  # in the world, besides its ten
         mlm_steps=designs.MLM_STEPS,
         steps=250,
     )
     stages, start = [], a.start or f"FacebookAI/xlm-roberta-{a.encoder}"
-    metrics = {}
+    metrics, world = {}, {}
     if a.source == "world":
-        languages = a.languages or languages_of_the_world()
+        world = {"more_languages": a.more_languages}
+        languages = a.languages or languages_of_the_world(options=world)
         stages, start = [designs.pretraining(a.mlm_steps)], "stage:mlm"
         conditions = {x: designs.training("mnli", steps=a.steps, languages=(x,)) for x in languages}
         options = designs.LAYER
@@ -64,7 +66,7 @@ def get_config(arg: str = "") -> ConfigDict:
     return config.pipeline(
         "morphology",
         encoder=designs.encoder() if a.source == "world" else config.encoder(a.encoder),
-        data={"source": a.source},
+        data={"source": a.source, "world": world},
         system=designs.SYSTEM if a.source == "world" else {},
         study={"name": "morphology", "parallel": {"task": "xnli", "split": "test"}, "metrics": metrics},
         stages=[*stages, *grid],

@@ -56,15 +56,7 @@ def interaction(table: pd.DataFrame, *, name: str = "similarity x log2(size)") -
 
 def analyse(table: pd.DataFrame) -> Analysis:
     """`table` as seed_coefficients takes it."""
-    per_seed = seed_coefficients(table)
-    headline = [
-        statistics.mean(per_seed[c], name=label, unit="seeds")
-        for c, label in (
-            ("interaction", "similarity x log2(size)"),
-            ("similarity", "similarity at the middle size"),
-            ("log_size", "log2(size)"),
-        )
-    ]
+    headline = _coefficients(table)
     by_cell = table.groupby(["format", "target", "domain", "size"])["gain"].agg(["mean", "std", "count"])
     return Analysis(
         study="domain",
@@ -75,7 +67,7 @@ def analyse(table: pd.DataFrame) -> Analysis:
         )
         + f"; {table['seed'].nunique()} seeds.",
         headline=headline,
-        tables={"Gain by domain and size": by_cell},
+        tables={"The same by format": _by_format(table), "Gain by domain and size": by_cell},
         figures=[_figure(table)],
         sentences=[h.sentence() + "." for h in headline],
         limits=[
@@ -83,6 +75,26 @@ def analyse(table: pd.DataFrame) -> Analysis:
             "Formats are compared within, never across: a span set in one domain is never held against a choice set.",
         ],
         methods=METHODS,
+    )
+
+
+def _coefficients(table: pd.DataFrame) -> list[Estimate]:
+    per_seed = seed_coefficients(table)
+    return [
+        statistics.mean(per_seed[column], name=label, unit="seeds")
+        for column, label in (
+            ("interaction", "similarity x log2(size)"),
+            ("similarity", "similarity at the middle size"),
+            ("log_size", "log2(size)"),
+        )
+    ]
+
+
+def _by_format(table: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame(
+        {"format": form, "effect": found.name, "value": found.value, "interval": (found.low, found.high), "p": found.p}
+        for form, part in table.groupby("format")
+        for found in _coefficients(part)
     )
 
 

@@ -135,7 +135,7 @@ def analyse(workdir: Workdir, pipeline: str) -> Analysis:
 
 def _pretraining(run: Run) -> Stage | None:
     """The stage that trained the encoder of this run from scratch, if it was not a published one."""
-    return next((x for x in run.units if x.phase == "mlm" and x.config and not x.config["start"]), None)
+    return next((x for x in run.units if x.phase == "mlm" and x.config and x.config["start"] == "scratch"), None)
 
 
 def _languages(run: Run, data: Mapping[str, Any]) -> pd.DataFrame:
