@@ -46,6 +46,18 @@ def test_packing_places_every_segment_once_and_overfills_no_row(lengths, slots):
         assert sum(lengths[i] for i in mine) <= 16 and len(mine) <= slots
 
 
+@given(st.lists(st.integers(1, 16), max_size=60), st.integers(1, 6))
+@settings(deadline=None)
+def test_packing_takes_the_longest_first_and_puts_each_into_the_first_row_with_room(lengths, slots):
+    row_of, rows = pack(lengths, capacity=16, slots=slots).tolist(), []
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        fits = [r for r, row in enumerate(rows) if sum(row) + lengths[i] <= 16 and len(row) < slots]
+        assert row_of[i] == (fits[0] if fits else len(rows))
+        if not fits:
+            rows.append([])
+        rows[row_of[i]].append(lengths[i])
+
+
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=80), st.integers(1, 4), st.sampled_from([1, 4, 8]))
 @settings(deadline=None)
 def test_row_counts_are_few_multiples_that_cover_every_batch(needed, shapes, multiple):

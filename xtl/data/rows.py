@@ -111,15 +111,16 @@ def pack(lengths: Sequence[int] | np.ndarray, *, capacity: int, slots: int) -> n
     row_of = np.empty(len(lengths), np.int32)
     room: list[int] = []
     free: list[int] = []
-    for i in np.argsort(-lengths, kind="stable"):
+    r, last = 0, -1
+    for i in np.argsort(-lengths, kind="stable").tolist():
         n = int(lengths[i])
         if n > capacity:
             raise XtlError(f"a segment of {n} tokens does not fit a row of {capacity}: raise train.row_length")
-        for r in range(len(room)):
-            if room[r] >= n and free[r]:
-                break
-        else:
-            r = len(room)
+        if n != last:  # rows only fill up: one that had no place for n has none for the next of the same length
+            r, last = 0, n
+        while r < len(room) and (room[r] < n or not free[r]):
+            r += 1
+        if r == len(room):
             room.append(capacity)
             free.append(slots)
         room[r] -= n
