@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from xtl.data.batches import EvalBatches, TrainStream, TrainTask
 from xtl.data.order import Order, exponent_weights, task_of_step
-from xtl.data.rows import Encoded, pack, row_counts
+from xtl.data.rows import Encoded, pack, ranges, row_counts
 from xtl.errors import XtlError
 
 FAMILY = SimpleNamespace()
@@ -34,6 +34,11 @@ def real_segments(batch):
         (int(batch["ids_rt"][r, batch["slots_rs"][r, s]]), int(batch["lengths_rs"][r, s]), int(batch["label_rs"][r, s]))
         for r, s in zip(rows, slots, strict=True)
     )
+
+
+def test_ranges_are_indices_one_after_the_other():
+    assert ranges(np.array([5, 0, 9]), np.array([2, 3, 0])).tolist() == [5, 6, 0, 1, 2]
+    assert ranges(np.array([], int), np.array([], int)).tolist() == []
 
 
 @given(st.lists(st.integers(1, 16), max_size=60), st.integers(1, 6))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_tokenizer import rust_tokenizer, small_tokenizer
 
-from xtl.data.tokenizer import Tokenizer, load_tokenizer, ranges
+from xtl.data.tokenizer import Tokenizer, load_tokenizer
 from xtl.errors import XtlError
 
 TOKENIZER = small_tokenizer()
@@ -140,8 +140,3 @@ def test_foreign_layout_missing_files_and_damage_are_one_line_errors(tmp_path):
 
 def test_a_bare_rust_tokenizer_has_a_fingerprint_of_its_own():
     assert Tokenizer(rust_tokenizer()).fingerprint == TOKENIZER.fingerprint
-
-
-def test_ranges_are_indices_one_after_the_other():
-    assert ranges(np.array([5, 0, 9]), np.array([2, 3, 0])).tolist() == [5, 6, 0, 1, 2]
-    assert ranges(np.array([], int), np.array([], int)).tolist() == []

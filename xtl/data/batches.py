@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from xtl.data import order
-from xtl.data.rows import Batch, Encoded, RowShape, Segment, assemble, place, row_counts
+from xtl.data.rows import Batch, Encoded, RowShape, Segment, assemble, place, ranges, row_counts
 from xtl.errors import XtlError
 
 
@@ -61,6 +61,7 @@ class TrainStream:
             order.Order([len(p) for p in t.parts], seed=int(order.mix(seed, i)), weights=t.language_weights)
             for i, t in enumerate(tasks)
         ]
+        self._lengths = [_SegmentLengths(t.parts) for t in tasks]
         self._task = order.task_of_step([t.weight for t in tasks], steps=steps, seed=seed)
         self._turn = np.zeros(steps, np.int64)  # how many earlier steps went to the same task
         for i in range(len(tasks)):
@@ -92,18 +93,10 @@ class TrainStream:
         part, index = self._orders[i](int(turn) * self.tasks[i].batch_size + a * size, size)
         return list(zip(part.tolist(), index.tolist(), strict=True))
 
-    def _lengths(self, i: int, examples: Sequence[tuple[int, int]]) -> np.ndarray:
-        parts = self.tasks[i].parts
-        lengths: list[int] = []
-        for part, index in examples:
-            encoded = parts[part]
-            first, last = encoded.example_offsets[index], encoded.example_offsets[index + 1]
-            lengths.extend(np.diff(encoded.segment_offsets[first : last + 1]).tolist())
-        return np.asarray(lengths)
-
     def _place(self, i: int, examples: Sequence[tuple[int, int]]) -> np.ndarray:
-        lengths = self._lengths(i, examples)
-        return place(lengths, packed=self.packed, capacity=self.tasks[i].row_length, slots=self._slots)
+        return place(
+            self._lengths[i](examples), packed=self.packed, capacity=self.tasks[i].row_length, slots=self._slots
+        )
 
     def _plan(self, i: int, *, slots: int, shards: int, shapes: int) -> tuple[RowShape, ...]:
         task, self._slots = self.tasks[i], slots if self.packed else 1
@@ -138,6 +131,22 @@ class TrainStream:
             taken.append(segments)
             columns.add(encoded, index)
         return _finish(task.family, assemble(taken, columns.values, row_of, shape, host=self.host), shape)
+
+
+class _SegmentLengths:
+    """The segment lengths of all parts of a task, for planning: looked up for a whole batch at once."""
+
+    def __init__(self, parts: Sequence[Encoded]):
+        self.lengths = np.concatenate([part.segment_lengths for part in parts])
+        self.parts = np.cumsum([0, *map(len, parts)])
+        segments = np.concatenate([np.diff(part.example_offsets) for part in parts])
+        self.offsets = np.concatenate([[0], np.cumsum(segments)])
+
+    def __call__(self, examples: Sequence[tuple[int, int]]) -> np.ndarray:
+        """Lengths of the segments of some examples (part, index), one after the other."""
+        part, index = np.asarray(examples, np.int64).reshape(-1, 2).T
+        at = self.parts[part] + index
+        return self.lengths[ranges(self.offsets[at], self.offsets[at + 1] - self.offsets[at])]
 
 
 class EvalBatches:

@@ -5,8 +5,8 @@ Texts come as (flat ids, offsets) from `Tokenizer.encode_ids_batch`; nothing her
 
 import numpy as np
 
-from xtl.data.rows import Encoded
-from xtl.data.tokenizer import BOS, EOS, ranges
+from xtl.data.rows import Encoded, ranges
+from xtl.data.tokenizer import BOS, EOS
 
 Flat = tuple[np.ndarray, np.ndarray]  # ids int32 [pieces], offsets int64 [texts + 1]
 

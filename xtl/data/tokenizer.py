@@ -18,6 +18,7 @@ import numpy as np
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
+from xtl.data.rows import ranges
 from xtl.errors import Absent, XtlError
 
 BOS, PAD, EOS, UNK = 0, 1, 2, 3
@@ -113,12 +114,6 @@ def _cover(text: str, offsets: np.ndarray) -> None:
         while end < limit and not text[end].isspace():
             end += 1
         offsets[i, 1] = end
-
-
-def ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Indices start..start+length of every range, one after the other: int64 [sum of lengths]."""
-    ends = np.cumsum(lengths)
-    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - lengths), lengths)
 
 
 def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from xtl.data.rows import Encoded
-from xtl.data.tokenizer import BOS, EOS, UNK, Tokenizer, ranges
+from xtl.data.rows import Encoded, ranges
+from xtl.data.tokenizer import BOS, EOS, UNK, Tokenizer
 from xtl.errors import XtlError
 from xtl.metrics.tagging import tagging_scores
 from xtl.models.encoder import EncoderConfig
