@@ -1,9 +1,9 @@
 """The world: a seeded generator of small synthetic languages, so that all three phases run offline in minutes.
 
-Ten languages speak of one simulated reality. English has real words and a regularised grammar; the others differ from
-it in word order, affixation and script by known amounts, and share a known part of its lexicon. Every task has a
-counterpart made of the same propositions, so that all dev and test sets are exactly parallel, and no split of any task
-(nor the MLM text) shares a (verb, subject, object) with another split.
+Ten languages, and more if asked for, speak of one simulated reality. English has real words and a regularised grammar;
+the others differ from it in word order, affixation and script by known amounts, and share a known part of its lexicon.
+Every task has a counterpart made of the same propositions, so that all dev and test sets are exactly parallel, and no
+split of any task (nor the MLM text) shares a (verb, subject, object) with another split.
 
     >>> from xtl import world
     >>> from xtl.tasks.base import get_task
