@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from xtl.errors import XtlError
 from xtl.studies import statistics
@@ -68,7 +69,7 @@ def analyse(table: pd.DataFrame) -> Analysis:
         + f"; {table['seed'].nunique()} seeds.",
         headline=headline,
         tables={"The same by format": _by_format(table), "Gain by domain and size": by_cell},
-        figures=[_figure(table)],
+        figures=[_figure(table), *(_figure(table, target) for target in sorted(table["target"].unique()))],
         sentences=[h.sentence() + "." for h in headline],
         limits=[
             "Seeds are the sample: the result speaks of these sets and targets, not of domains at large.",
@@ -98,24 +99,29 @@ def _by_format(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _figure(table: pd.DataFrame) -> Figure:
+def _figure(table: pd.DataFrame, target: str = "") -> Figure:
+    """The learning curves over all targets, or of one."""
+    rows = table[table["target"] == target] if target else table
+    domains, formats = sorted(rows["domain"].unique()), sorted(rows["format"].unique())
+
     def draw(axes: Any) -> None:
-        for k, ((form, domain), part) in enumerate(table.groupby(["format", "domain"])):
-            by_size = part.groupby("size")["gain"]
-            mean, error = by_size.mean(), by_size.sem().fillna(0) * 1.96
-            style = ("-", "--")[sorted(table["domain"].unique()).index(domain) % 2]
-            axes.plot(mean.index, mean, style, marker="o", markersize=4, color=f"C{k}", label=f"{form}, {domain}")
-            axes.fill_between(mean.index, mean - error, mean + error, color=f"C{k}", alpha=0.12, linewidth=0)
-        sizes = sorted(table["size"].unique())
+        for (form, domain), part in rows.groupby(["format", "domain"]):
+            by_seed = part.groupby(["size", "seed"])["gain"].mean().unstack("seed")
+            mean, count = by_seed.mean(axis=1), by_seed.count(axis=1)
+            error = by_seed.sem(axis=1).fillna(0) * stats.t.ppf(0.975, np.maximum(count - 1, 1))
+            color, style = f"C{formats.index(form)}", ("-", "--")[domains.index(domain) % 2]
+            axes.plot(mean.index, mean, style, marker="o", markersize=4, color=color, label=f"{form}, {domain}")
+            axes.fill_between(mean.index, mean - error, mean + error, color=color, alpha=0.12, linewidth=0)
+        sizes = sorted(rows["size"].unique())
         axes.set_xscale("log", base=2)
         axes.set_xticks(sizes, [f"{size:,}" for size in sizes], minor=False)
         axes.axhline(0, color="0.6", linewidth=0.8)
         axes.set(xlabel="examples of the intermediate set", ylabel="gain over none (points)")
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=8, handlelength=3.5)
 
-    return Figure(
-        "domain", "Learning curves of the gain by domain and format; bands are 95 % over seeds and targets.", draw
-    )
+    of = f" on {target}" if target else ", mean over targets"
+    caption = f"Learning curves of the gain{of}, by domain and format; bands are 95 % over seeds."
+    return Figure(f"domain-{target}" if target else "domain", caption, draw)
 
 
 METHODS = """\
