@@ -151,6 +151,6 @@ def small_cells(formats: Iterable[str]) -> Iterator[tuple[str, dict[str, Any], d
         task = WORLD_FORMATS[form]
         for domain, share in (("general", 0.0), ("special", 1.0)):
             for size in WORLD_SIZES:
-                fields = designs.training(task, steps=size // 16, limit=size)
+                fields = designs.training(task, steps=size // designs.BATCH, limit=size)
                 fields["data"] = {"world": {"special": {task: share}}}
                 yield f"{task}-{domain}-{size}", {"format": form, "domain": domain, "size": size}, fields

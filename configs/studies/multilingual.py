@@ -88,9 +88,10 @@ def get_config(arg: str = "") -> ConfigDict:
         stages, start = [designs.pretraining(a.mlm_steps, languages=heard)], "stage:mlm"
         for name, fields in conditions.items():
             if fields:
-                entry = fields["tasks"]["squad_v1"]
-                count, cut = ALL if name == "squad" else small, {x: entry[x] for x in ("languages", "limit")}
-                conditions[name] = designs.training("squad_v1", steps=count // 16, **cut)
+                entry, steps = fields["tasks"]["squad_v1"], (ALL if name == "squad" else small) // designs.BATCH
+                conditions[name] = designs.training(
+                    "squad_v1", steps=steps, languages=entry["languages"], limit=entry["limit"]
+                )
         rows = designs.targets(targets, steps=a.steps)
     else:
         rows = config.targets([t for t in targets if t != "xcopa"])

@@ -9,6 +9,7 @@ from xtl.recipes import small_head
 
 SYSTEM = {"log_every": 50, "checkpoint_every": 500}
 SPEED = {"learning_rate": 1e-3, "warmup": 0.1}
+BATCH = 16
 MLM_STEPS = 6000  # with 1,500 the encoder learns no question answering afterwards, so there is no gain to study
 LAYER = {"layer": 1, "pooling": "mean", "centre": True}  # of retrieval, fixed beforehand and for every condition
 
@@ -36,7 +37,7 @@ def pretraining(steps: int, *, languages: tuple[str, ...] = ()) -> ConfigDict:
 
 def training(task: str, *, steps: int, languages: tuple[str, ...] = ("en",), limit: int = 0) -> dict[str, Any]:
     """Stage fields: training on the world's counterpart of a task."""
-    entry = {"batch_size": 16, "max_length": 64, "languages": languages, "limit": limit, "options": small_head(task)}
+    entry = {"batch_size": BATCH, "max_length": 64, "languages": languages, "limit": limit, "options": small_head(task)}
     return {"tasks": {task: entry}, "train": {**SPEED, "steps": steps}}
 
 
