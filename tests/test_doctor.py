@@ -256,3 +256,11 @@ def test_verb_without_a_root_is_one_line(tmp_path, capsys):
 def test_verb_packs(tmp_path, capsys):
     assert xtl("--task=mlqa", f"--pack={tmp_path / 'p'}", f"--config.data.root={FIXTURES / 'original'}") == 0
     assert len(list((tmp_path / "p").rglob("*.json"))) == 4
+
+
+def test_the_synthetic_languages_are_not_held_against_the_published_set():
+    world = {"more_languages": 2, "dev": 20, "test": 20}
+    found = doctor.examine([get_task("xnli"), get_task("tatoeba")], {"source": "world", "world": world})
+    assert not found.absent and not found.incomplete
+    assert {c.language for c in found.checked if c.task == "xnli"} >= {"en", "qfc", "qga", "qgb"}
+    assert all(c.expected is None and not c.bad for c in found.checked)

@@ -9,7 +9,7 @@ import itertools
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from xtl.data import sources
@@ -70,7 +70,9 @@ def examine(
     absent: dict[str, dict[str, list[str]]] = {}
     incomplete: dict[str, list[str]] = {}
     for task in tasks:
-        if data["source"] != "world" and getattr(task, data["source"]) is None:
+        if data["source"] == "world":  # languages and sizes are its own, not those of the published set
+            task = replace(task, languages=sources.languages(task, data), sizes={})
+        elif getattr(task, data["source"]) is None:
             absent[task.name] = {split: list(task.languages) for split in task.splits}
             continue
         done, missing = _examine_task(task, data, progress)
