@@ -4,6 +4,7 @@ Word order, affixation, script and shared lexicon are independent columns: near,
 all three kinds of affixation, so an effect of distance cannot be an effect of morphology.
 """
 
+import functools
 import itertools
 import math
 import string
@@ -110,17 +111,25 @@ def draw(count: int, rng: np.random.Generator) -> dict[str, Language]:
     pair of them once; the syntax is drawn among all of that distance, scripts come in turn. Fewer are the first of
     more.
     """
-    english, alike = LANGUAGES[SOURCE], dict[int, list[dict[str, Any]]]()
-    for values in itertools.product(*FEATURES.values()):
-        syntax: dict[str, Any] = dict(zip(FEATURES, values, strict=True))
-        alike.setdefault(round(VALUES * distance(replace(english, **syntax))), []).append(syntax)
     made = {}
     for i, code in enumerate(DRAWN[:count]):
         unlike, affixation, script = 1 + i % 8, AFFIXATION[1 + i % 3], list(ALPHABETS)[i % len(ALPHABETS)]
-        drawn = alike[unlike][rng.integers(len(alike[unlike]))]
+        alike = _syntaxes()[unlike]
         about = f"drawn: {unlike} of {VALUES} values unlike English, {affixation}"
-        made[code] = Language(code=code, about=about, affixation=affixation, script=script, **drawn)
+        syntax = alike[rng.integers(len(alike))]
+        made[code] = Language(code=code, about=about, affixation=affixation, script=script, **syntax)
     return made
+
+
+@functools.cache
+def _syntaxes() -> dict[int, list[dict[str, Any]]]:
+    """All there are, by how many values of their vectors are unlike English."""
+    found: dict[int, list[dict[str, Any]]] = {}
+    for values in itertools.product(*FEATURES.values()):
+        syntax: dict[str, Any] = dict(zip(FEATURES, values, strict=True))
+        unlike = VALUES * distance(replace(LANGUAGES[SOURCE], **syntax))
+        found.setdefault(round(unlike), []).append(syntax)
+    return found
 
 
 def language_table(overrides: dict[str, dict[str, Any]], more: Mapping[str, Language]) -> dict[str, Language]:
