@@ -2,11 +2,13 @@
 
 import hashlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
 from xtl import cli, config, files, report
+from xtl.data import sources
 from xtl.errors import XtlError
 from xtl.pipeline import Graph
 from xtl.resolve import resolve
@@ -235,6 +237,19 @@ def test_a_measure_that_only_tells_tasks_apart_is_left_out(workdir):
 def test_distances_are_measured_once(workdir, monkeypatch):
     monkeypatch.setattr(measure, "_measured", None)  # a second measurement would fail
     assert isinstance(run.analyse(workdir, "divergence").headline[0].value, float)
+
+
+def test_the_text_that_an_encoder_was_pretrained_on_is_measured_once_and_not_needed_afterwards(tmp_path):
+    data = {"source": "files", "root": str(Path(__file__).parent / "fixtures" / "original")}
+    spoken = sources.languages(get_task("mlm"), data, split="train")
+    config_ = {"data": data, "tasks": {"mlm": {"languages": list(spoken)}}}
+    sizes = measure.text_sizes(Workdir(tmp_path), "mini", SimpleNamespace(config=config_, fingerprint="a"))
+    texts = sources.load(get_task("mlm"), spoken[0], "train", data).examples
+    assert sizes[spoken[0]] == sum(len(e.text.encode()) for e in texts) / 2**30 > 0
+    config_["data"] = data | {"root": str(tmp_path / "gone")}
+    assert measure.text_sizes(Workdir(tmp_path), "mini", SimpleNamespace(config=config_, fingerprint="a")) == sizes
+    with pytest.raises(XtlError):
+        measure.text_sizes(Workdir(tmp_path), "mini", SimpleNamespace(config=config_, fingerprint="b"))
 
 
 def test_a_study_with_stages_missing_says_so_on_its_page(tmp_path):

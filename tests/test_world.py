@@ -1,5 +1,6 @@
 """The world: what it promises about its languages, tasks and shared words."""
 
+import itertools
 import subprocess
 import sys
 from collections import Counter
@@ -368,8 +369,9 @@ def test_more_languages_hold_every_pair_of_distance_and_affixation_once_and_chan
     drawn = [code for code in made if code not in world.LANGUAGES]
     pairs = {(round(9 * world.distance(code, options)), made[code].affixation) for code in drawn}
     assert len(drawn) == len(pairs) == 24
-    for task in ("xnli", "tatoeba"):
-        assert world.load(make(task), "qfc", "test", options) == world.load(make(task), "qfc", "test", SMALL)
+    for task, split in itertools.product(("xnli", "udpos", "tatoeba", "mlm"), ("train", "test")):
+        for code in world.languages(make(task), SMALL):
+            assert world.load(make(task), code, split, options) == world.load(make(task), code, split, SMALL)
     fewer = SMALL | {"more_languages": 5}
     assert world.load(make("xnli"), drawn[4], "test", options) == world.load(make("xnli"), drawn[4], "test", fewer)
     assert drawn[5] not in world.languages(make("xnli"), fewer)

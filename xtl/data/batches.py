@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from xtl.data import order
-from xtl.data.rows import Batch, Encoded, RowShape, Segment, assemble, place, ranges, row_counts
+from xtl.data.rows import Batch, Encoded, RowShape, Segment, assemble, offsets_of, place, ranges, row_counts
 from xtl.errors import XtlError
 
 
@@ -138,9 +138,8 @@ class _SegmentLengths:
 
     def __init__(self, parts: Sequence[Encoded]):
         self.lengths = np.concatenate([part.segment_lengths for part in parts])
-        self.parts = np.cumsum([0, *map(len, parts)])
-        segments = np.concatenate([np.diff(part.example_offsets) for part in parts])
-        self.offsets = np.concatenate([[0], np.cumsum(segments)])
+        self.parts = offsets_of([len(part) for part in parts])
+        self.offsets = offsets_of(np.concatenate([np.diff(part.example_offsets) for part in parts]))
 
     def __call__(self, examples: Sequence[tuple[int, int]]) -> np.ndarray:
         """Lengths of the segments of some examples (part, index), one after the other."""

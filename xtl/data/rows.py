@@ -72,11 +72,11 @@ class Encoded:
         example_columns: Mapping[str, Sequence[int]] | None = None,
     ) -> "Encoded":
         """From one list of token ids a segment; `per_example` counts the segments of each example (default 1)."""
-        offsets = _offsets([len(s) for s in segments])
+        offsets = offsets_of([len(s) for s in segments])
         return cls(
             ids=_flat(segments),
             segment_offsets=offsets,
-            example_offsets=_offsets(per_example if per_example is not None else [1] * len(segments)),
+            example_offsets=offsets_of(per_example if per_example is not None else [1] * len(segments)),
             token_columns={k: _flat(v) for k, v in (token_columns or {}).items()},
             segment_columns={k: np.asarray(v, np.int32) for k, v in (segment_columns or {}).items()},
             example_columns={k: np.asarray(v, np.int32) for k, v in (example_columns or {}).items()},
@@ -89,7 +89,8 @@ def ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - lengths), lengths)
 
 
-def _offsets(counts: Sequence[int]) -> np.ndarray:
+def offsets_of(counts: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Where each of so many runs begins, and where the last one ends: int64 [counts + 1]."""
     return np.concatenate([[0], np.cumsum(np.asarray(counts, np.int64))]).astype(np.int64)
 
 

@@ -5,7 +5,7 @@ Texts come as (flat ids, offsets) from `Tokenizer.encode_ids_batch`; nothing her
 
 import numpy as np
 
-from xtl.data.rows import Encoded, ranges
+from xtl.data.rows import Encoded, offsets_of, ranges
 from xtl.data.tokenizer import BOS, EOS
 
 Flat = tuple[np.ndarray, np.ndarray]  # ids int32 [pieces], offsets int64 [texts + 1]
@@ -26,7 +26,7 @@ def singles(texts: Flat, *, max_length: int | np.ndarray) -> Encoded:
     """`<s> A </s>`, A cut at its end: one segment and one example a text. `max_length` may differ by text."""
     ids, offsets = texts
     kept = np.minimum(np.diff(offsets), max_length - 2)
-    segment_offsets = _offsets(kept + 2)
+    segment_offsets = offsets_of(kept + 2)
     flat = np.full(segment_offsets[-1], EOS, np.int32)
     flat[segment_offsets[:-1]] = BOS
     flat[ranges(segment_offsets[:-1] + 1, kept)] = ids[ranges(offsets[:-1], kept)]
@@ -47,7 +47,7 @@ def pairs(
     keep_a, keep_b = truncated_lengths(have_a, have_b, max_length - 4)
     keep_a = np.where(alone, np.minimum(have_a, max_length - 2), keep_a)
     keep_b = np.where(alone, 0, keep_b)
-    segment_offsets = _offsets(keep_a + keep_b + np.where(alone, 2, 4))
+    segment_offsets = offsets_of(keep_a + keep_b + np.where(alone, 2, 4))
     flat = np.full(segment_offsets[-1], EOS, np.int32)
     starts = segment_offsets[:-1]
     flat[starts] = BOS
@@ -63,12 +63,8 @@ def interleaved(first: Encoded, second: Encoded) -> Encoded:
     """Examples of two segments each: example i holds segment i of `first` and segment i of `second`."""
     n = first.segments
     lengths = np.stack([first.segment_lengths, second.segment_lengths], axis=1).reshape(-1)
-    offsets = _offsets(lengths)
+    offsets = offsets_of(lengths)
     flat = np.empty(offsets[-1], np.int32)
     for side, part in enumerate((first, second)):
         flat[ranges(offsets[side:-1:2], part.segment_lengths)] = part.ids
     return Encoded(flat, offsets, 2 * np.arange(n + 1, dtype=np.int64))
-
-
-def _offsets(lengths: np.ndarray) -> np.ndarray:
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])

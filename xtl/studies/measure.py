@@ -1,6 +1,6 @@
 """Predictors that a study measures on its own texts: divergence, similarity of domain, morphological richness."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,13 +8,16 @@ import numpy as np
 import pandas as pd
 
 from xtl import files
+from xtl.data import sources
 from xtl.data.tokenizer import load_tokenizer
 from xtl.errors import XtlError
 from xtl.fingerprint import digest
+from xtl.report.gather import Stage
 from xtl.schema import to_config
 from xtl.studies import divergence, morphology
-from xtl.studies.texts import SOURCE, Vectors, texts
+from xtl.studies.texts import SOURCE, Vectors, text_of, texts
 from xtl.tasks.base import Pair, get_task
+from xtl.workdir import Workdir
 
 if TYPE_CHECKING:
     from xtl.studies.run import Finished
@@ -34,11 +37,8 @@ def distances(found: "Finished") -> tuple[dict[str, pd.DataFrame], list[str]]:
     base = found.stage_of(run.targets[0])
     count, layer = int(found.settings.get("texts", TEXTS)), int(found.settings.get("layer", -1))
     asked = [tasks, {t: found.languages_of(t) for t in run.targets}, count, layer, base.fingerprint]
-    path, key = found.workdir.path / "studies" / f"{run.name}-distances.json", digest(asked)
-    if not path.exists() or files.read_json(path)["key"] != key:
-        rows = _measured(found, base, tasks, count, layer)
-        files.write_json(path, {"key": key, "rows": rows})
-    table = pd.DataFrame(files.read_json(path)["rows"])
+    rows = _kept(found.workdir, f"{run.name}-distances", asked, lambda: _measured(found, base, tasks, count, layer))
+    table = pd.DataFrame(rows)
     kept, notes = {}, []
     for measure, part in table.groupby("measure", sort=False):
         wide = part.pivot(index="intermediate", columns="target", values="distance").to_numpy()
@@ -50,6 +50,26 @@ def distances(found: "Finished") -> tuple[dict[str, pd.DataFrame], list[str]]:
     n = int(table["texts"].min())
     notes.append(f"Distances rest on {n} texts a side, layer {int(table['layer'].iloc[0])} of the pretrained encoder.")
     return kept, notes
+
+
+def _kept(workdir: Workdir, name: str, asked: Any, make: Callable[[], Any]) -> Any:
+    """What `make` gives, kept in WORKDIR/studies, and made again when what is asked for changes."""
+    path, key = workdir.path / "studies" / f"{name}.json", digest(asked)
+    if not path.exists() or files.read_json(path)["key"] != key:
+        files.write_json(path, {"key": key, "rows": make()})
+    return files.read_json(path)["rows"]
+
+
+def text_sizes(workdir: Workdir, name: str, pretraining: Stage) -> dict[str, float]:
+    """GiB of text (UTF-8) by language that an MLM stage of pipeline `name` was trained on. Read once, and then kept."""
+    task, data = get_task("mlm"), pretraining.config["data"]
+
+    def size(language: str) -> float:
+        examples = sources.load(task, language, "train", data).examples
+        return sum(len(text_of(example).encode()) for example in examples) / 2**30
+
+    spoken = pretraining.config["tasks"]["mlm"]["languages"]
+    return _kept(workdir, f"{name}-sizes", pretraining.fingerprint, lambda: {x: size(x) for x in spoken})
 
 
 def _measured(

@@ -17,7 +17,6 @@ from xtl.metrics.prediction_files import file_path, kind_of
 from xtl.report.gather import Run, Stage, read_run
 from xtl.studies import divergence, domain, morphology, multilingual, statistics, tables, typology
 from xtl.studies.analysis import Analysis
-from xtl.studies.texts import text_size
 from xtl.tasks.base import get_task
 from xtl.workdir import Workdir
 
@@ -119,7 +118,7 @@ def analyse(workdir: Workdir, pipeline: str) -> Analysis:
     raw = pd.DataFrame([vars(row) for row in run.results.rows])
     labelled = raw[raw["value"] != ""]
     data: Mapping[str, Any] = next((stage.config["data"] for stage in run.units if stage.config), {})
-    languages = _languages(run, data)
+    languages = _languages(workdir, run, data)
     scores = tables.scores(labelled, metrics=metrics)
     found = Finished(workdir, settings, run, scores, languages, len(raw) - len(labelled))
     made = STUDIES[settings["name"]](found)
@@ -138,14 +137,15 @@ def _pretraining(run: Run) -> Stage | None:
     return next((x for x in run.units if x.phase == "mlm" and x.config and x.config["start"] == "scratch"), None)
 
 
-def _languages(run: Run, data: Mapping[str, Any]) -> pd.DataFrame:
+def _languages(workdir: Workdir, run: Run, data: Mapping[str, Any]) -> pd.DataFrame:
     """What is known of the languages; sizes are those of the text that the encoder of this run was pretrained on."""
     if data.get("source") == "world":
         return tables.world_languages(data["world"])
     if (own := _pretraining(run)) is None:
         return tables.languages()
-    spoken = own.config["tasks"]["mlm"]["languages"]
-    return tables.pretrained_on(tables.languages(), {x: text_size(x, data) / 2**30 for x in spoken})
+    from xtl.studies.measure import text_sizes
+
+    return tables.pretrained_on(tables.languages(), text_sizes(workdir, run.name, own))
 
 
 def _setting(found: Finished) -> str:

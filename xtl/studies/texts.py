@@ -8,7 +8,7 @@ import numpy as np
 
 from xtl.data import sources
 from xtl.errors import XtlError
-from xtl.tasks.base import Choice, Example, Pair, Span, Tagged, Task, Text, get_task
+from xtl.tasks.base import Choice, Example, Pair, Span, Tagged, Task, Text
 
 SOURCE = "en"
 UNSPACED = ("zh", "ja", "th", "my")  # words are written without spaces between them
@@ -49,11 +49,6 @@ def texts(
     address = [seed, *f"{task.name}/{language}/{side}".encode()]
     chosen = np.sort(np.random.default_rng(address).permutation(len(found))[:count])
     return [found[i] for i in chosen]
-
-
-def text_size(language: str, data: Mapping[str, Any]) -> int:
-    """Bytes of a language's MLM text (UTF-8)."""
-    return sum(len(text_of(e).encode()) for e in sources.load(get_task("mlm"), language, "train", data).examples)
 
 
 class Vectors:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from xtl.data.rows import Encoded
+from xtl.data.rows import Encoded, offsets_of
 from xtl.data.sequences import pairs
 from xtl.data.tokenizer import Tokenizer
 from xtl.errors import XtlError
@@ -40,7 +40,7 @@ def encode(
     counts = np.array([len(x.choices) for x in examples], np.int64)
     return replace(
         pairs(prompts, choices, max_length=max_length, front=True),
-        example_offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        example_offsets=offsets_of(counts),
         example_columns={"label": np.array([-1 if x.label is None else x.label for x in examples], np.int32)},
     )
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from xtl.data.rows import Encoded, ranges
+from xtl.data.rows import Encoded, offsets_of, ranges
 from xtl.data.tokenizer import BOS, EOS, UNK, Tokenizer
 from xtl.errors import XtlError
 from xtl.metrics.tagging import tagging_scores
@@ -50,9 +50,9 @@ def encode(
     begin_s, source_s = _segment_starts(words_e, pieces_w, room)
     end_s = np.append(begin_s[1:], len(pieces_w))
 
-    before = np.concatenate([[0], np.cumsum(pieces_w)])  # pieces before each word
+    before = offsets_of(pieces_w)  # pieces before each word
     length_s = before[end_s] - before[begin_s]
-    offsets = np.concatenate([[0], np.cumsum(length_s + 2)]).astype(np.int64)
+    offsets = offsets_of(length_s + 2)
     flat = np.full(offsets[-1], EOS, np.int32)
     flat[offsets[:-1]] = BOS
     segment_w = np.repeat(np.arange(len(begin_s)), end_s - begin_s)
@@ -86,7 +86,7 @@ def _segment_starts(words_e: np.ndarray, pieces_w: np.ndarray, room: int) -> tup
     A sentence without words still gets a segment, so that every sentence is there.
     """
     ends = np.cumsum(words_e)
-    before = np.concatenate([[0], np.cumsum(pieces_w)])
+    before = offsets_of(pieces_w)
     starts: list[int] = []
     sources: list[int] = []
     for sentence, (begin, end) in enumerate(zip((ends - words_e).tolist(), ends.tolist(), strict=True)):

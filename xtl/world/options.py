@@ -28,7 +28,7 @@ class World:
     special: share of the special domain by task name (its own nouns and verbs); others use 0, MLM text .1.
     anchor_free: share of every dev and test set that is drawn without words that any language shares with English.
     more_languages: how many there are besides the ten, drawn evenly over distance and affixation (language.draw). The
-        data of the ten stays what it is.
+        data of the ten stays what it is, but for what holds all languages (answer and entity pools, code switching).
     languages: changes to the table of languages, {"qfa": {"order": "SVO", "data_share": .1}}.
     """
 
