@@ -17,8 +17,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from xtl import config
+from xtl.config.recipes import PAPER, small_head
 from xtl.errors import XtlError, nearest
-from xtl.recipes import PAPER, small_head
 from xtl.tasks import get_task
 
 BENCHMARKS = {

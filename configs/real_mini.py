@@ -20,8 +20,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from xtl import config
+from xtl.config.recipes import small_head
 from xtl.errors import XtlError, nearest
-from xtl.recipes import small_head
 
 MULTI = ("mnli", "squad_v1", "qqp", "hellaswag", "commonsenseqa")
 LENGTHS = {"squad_v1": 256, "tydiqa": 256}  # pieces; 128 for the others

@@ -111,8 +111,8 @@ def run_xtl(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
     from xtl.data import cache
     from xtl.data.tokenizer import load_tokenizer
+    from xtl.families import family
     from xtl.tasks import get_task
-    from xtl.tasks.base import family
 
     task, tokenizer = get_task("xnli"), load_tokenizer(args.tokenizer)
     family(task)  # imports
@@ -175,8 +175,8 @@ def run_memory(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
     from xtl.data import cache
     from xtl.data.tokenizer import load_tokenizer
+    from xtl.families import family
     from xtl.tasks import get_task
-    from xtl.tasks.base import family
 
     draw = random.Random(0)
     syllables = [a + b for a in "bdfgklmnprstvz" for b in "aeiou"]

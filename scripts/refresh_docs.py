@@ -7,10 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from xtl.data.formats.base import Files, Join
-from xtl.data.formats.tables import JoinedTables
-from xtl.tasks.base import Task, catalog
-from xtl.verbs.tasks import record
+from xtl.cli.verbs.tasks import record
+from xtl.data.sources.formats.base import Files, Join
+from xtl.data.sources.formats.tables import JoinedTables
+from xtl.task import Task
+from xtl.tasks import catalog
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "data.md"
 BLOCK = re.compile(r"(<!-- (\w+): made by scripts/refresh_docs.py -->\n).*?(<!-- end -->)", re.DOTALL)

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from xtl.data import sources
-from xtl.tasks.base import Text, get_task
+from xtl.task import Text
+from xtl.tasks import get_task
 
 EXPONENT = 0.3
 

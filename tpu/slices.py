@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 
 from xtl.errors import XtlError, nearest
-from xtl.flops import PEAK_FLOPS
+from xtl.models.flops import PEAK_FLOPS
 
 
 @dataclass(frozen=True, kw_only=True)

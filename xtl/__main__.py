@@ -2,6 +2,6 @@
 
 import sys
 
-from xtl.cli import main
+from xtl.cli.main import main
 
 sys.exit(main())

@@ -1,7 +1,7 @@
 """Small files that are either whole or absent: written aside, synced, renamed. Local paths and object stores (gs://).
 
 A run is killed at any moment; whatever carries a final name can then be trusted. Binary arrays are Orbax's business
-(xtl/checkpoint.py), not this module's.
+(xtl/training/checkpoint.py), not this module's.
 """
 
 import json

@@ -19,7 +19,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from xtl import config
-from xtl.recipes import PAPER
+from xtl.config.recipes import PAPER
 
 WORLD = ("mnli", "squad_v2", "hellaswag", "qqp", "cosmosqa", "commonsenseqa")
 

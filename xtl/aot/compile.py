@@ -13,14 +13,15 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from xtl import mesh as meshes
-from xtl import optim, schema, state
 from xtl.aot import hlo
-from xtl.aot.chips import GIB, Topology
 from xtl.aot.cost import Prediction, predict
 from xtl.aot.steps import Step
+from xtl.config import schema
 from xtl.errors import XtlError
-from xtl.step import build_eval_step, build_train_step
+from xtl.parallel import mesh as meshes
+from xtl.parallel.chips import GIB, Topology
+from xtl.training import optim, state
+from xtl.training.step import build_eval_step, build_train_step
 
 
 class DoesNotFit(XtlError):

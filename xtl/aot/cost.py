@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from xtl.aot.chips import Topology
 from xtl.aot.hlo import Collective, Instruction, Module, collectives, kernel_cost
+from xtl.parallel.chips import Topology
 
 LIMITS = (
     "predicted, not measured: compiler cycle estimates / clock + kernels at their roofline + exposed collectives",

@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from xtl import flops, state
 from xtl.data.rows import RowShape
-from xtl.evaluate import ACCELERATOR_TOKENS, ROW_STEP, evaluation_length
+from xtl.models import flops
 from xtl.models.encoder import EncoderConfig
-from xtl.tasks.base import Task, get_task
+from xtl.task import Task
+from xtl.tasks import get_task
+from xtl.training import state
+from xtl.training.evaluator import ACCELERATOR_TOKENS, ROW_STEP, evaluation_length
 
 SEGMENTS = {"choice": 4, "dual": 2}  # an example; where the data decides, what is common
 
@@ -57,7 +59,7 @@ class Step:
 
     @property
     def model_flops(self) -> float:
-        """What MFU counts, for the whole step on all devices (xtl.flops)."""
+        """What MFU counts, for the whole step on all devices (xtl.models.flops)."""
         tokens = self.accumulate * self.segments * self.length
         count = flops.train_flops if self.kind == "train" else flops.forward_flops
         predicted = 0.15 * tokens if self.task.family == "mlm" else 0.0
@@ -72,7 +74,7 @@ class Step:
 
     def batch(self) -> dict[str, tuple[tuple[int, ...], str]]:
         """(shape, dtype) of every batch array."""
-        from xtl.tasks import mlm
+        from xtl.families import mlm
 
         shape = self.shape
         sizes = {"r": shape.rows, "t": shape.length, "s": shape.slots, "e": shape.examples, "c": shape.choices}

@@ -17,15 +17,16 @@ from typing import Any
 from rich import box
 from rich.table import Table as Grid
 
-from xtl import cli, files
+from xtl import files
 from xtl.aot import compile as aot
 from xtl.aot import steps
-from xtl.aot.chips import Topology
-from xtl.compiler_flags import compiler_flags
+from xtl.cli import main as cli
+from xtl.config.fingerprint import digest
 from xtl.errors import XtlError
-from xtl.fingerprint import digest
-from xtl.mesh import make_mesh
 from xtl.models.encoder import EncoderConfig
+from xtl.parallel.chips import Topology
+from xtl.parallel.compiler_flags import compiler_flags
+from xtl.parallel.mesh import make_mesh
 
 FEW, MORE = 2, 4  # layers of the two small compiles
 FULL = 0.97  # share of HBM that a prediction may take; the compile at full depth decides

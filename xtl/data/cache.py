@@ -25,7 +25,8 @@ from xtl.data import sources
 from xtl.data.rows import Encoded
 from xtl.data.tokenizer import Tokenizer
 from xtl.errors import XtlError
-from xtl.tasks.base import Task, family
+from xtl.families import family
+from xtl.task import Task
 
 CHUNK = 16384  # examples encoded at a time: bounds memory, and is the grain of the progress report
 MANIFEST = "entry.json"
@@ -108,7 +109,7 @@ def code_version(module: ModuleType) -> str:
     package = Path(__file__).parent
     assert module.__file__ is not None
     paths = [Path(module.__file__), package / "sequences.py", package / "rows.py", package / "tokenizer.py"]
-    paths += [*(package / "formats").glob("*.py"), *(package.parent / "tasks" / "catalog").glob("*.py")]
+    paths += [*(package / "sources" / "formats").glob("*.py"), *(package.parent / "tasks").glob("*.py")]
     digest = hashlib.sha256()
     for path in sorted(paths):
         digest.update(path.name.encode() + path.read_bytes())

@@ -179,7 +179,7 @@ def _find(name: str) -> Path:
         )
     if path.is_absolute() or name.startswith(".") or name.count("/") != 1:
         raise XtlError(f"data.tokenizer {name!r} is neither a folder, nor a hub id (owner/name), nor 'world'")
-    from xtl.data.hub import fetch
+    from xtl.data.sources.hub import fetch
 
     reasons = []
     for file in MODEL_FILES:

@@ -9,9 +9,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from xtl import mesh
 from xtl.errors import XtlError, nearest
 from xtl.models.layers import dropout
+from xtl.parallel import mesh
 
 
 def attend(

@@ -17,9 +17,9 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from xtl.errors import XtlError, nearest
-from xtl.mesh import constrain
 from xtl.models import attention
 from xtl.models.layers import Dense, LayerNorm, dense_init, dropout, gelu, mean_segments, param, stack, take_slots
+from xtl.parallel.mesh import constrain
 
 # ---------------------------------------------------------------- config
 

@@ -18,9 +18,9 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from xtl import mesh
 from xtl.errors import XtlError
 from xtl.models.layers import keep_below, last_bits, lead_bits
+from xtl.parallel import mesh
 
 LANES = 128
 NEVER = -1e30

@@ -1,7 +1,7 @@
 """The small blocks that the encoder and every head are made of.
 
-Weights are float32 `nnx.Param`s that carry the names of their logical axes (`axes`); `xtl/mesh.py` turns names into
-mesh axes. Matrix products run in the compute dtype, sums and normalisation in float32.
+Weights are float32 `nnx.Param`s that carry the names of their logical axes (`axes`); `xtl/parallel/mesh.py` turns
+names into mesh axes. Matrix products run in the compute dtype, sums and normalisation in float32.
 Letters: R rows, T row length, S slots, D hidden, H heads, K head size, F mlp, L layers, V vocabulary.
 """
 
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from xtl import mesh
+from xtl.parallel import mesh
 
 Axes = tuple[str | None, ...]
 M = TypeVar("M", bound=nnx.Module)

@@ -10,14 +10,14 @@ stages done, and the same results give the same bytes.
 from pathlib import Path
 
 from xtl import files
-from xtl.workdir import Workdir
+from xtl.runs.workdir import Workdir
 
 
 def write(workdir: Workdir) -> Path:
     """Write WORKDIR/report from what is done now; returns the path of the page."""
     from xtl.report import figures, markdown, page, significance
-    from xtl.report.gather import read_run
     from xtl.report.languages import Atlas
+    from xtl.runs.read import read_run
     from xtl.studies import pages
 
     folder = workdir.path / "report"

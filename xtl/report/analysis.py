@@ -4,11 +4,11 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from xtl.metrics.aggregate import BENCHMARKS, MAIN_METRIC, overall
-from xtl.report.gather import Run, Stage, is_english
+from xtl.benchmark.aggregate import BENCHMARKS, MAIN_METRIC, overall
 from xtl.report.significance import Tests
-from xtl.results import BASELINE, Cell
-from xtl.tasks.base import catalog
+from xtl.runs.read import Run, Stage, is_english
+from xtl.runs.results import BASELINE, Cell
+from xtl.tasks import catalog
 
 
 def signed(value: float, digits: int = 1) -> str:
@@ -202,7 +202,7 @@ def retrieval_settings(run: Run) -> dict[str, list[str]]:
 
 def retrieval_setting(stage: Stage, target: str) -> str:
     """`layer 8 of 12, mean pooling, centred`"""
-    from xtl.tasks.retrieve import default_layer  # brings JAX
+    from xtl.families.retrieve import default_layer  # brings JAX
 
     report = stage.evaluations[target]
     options = {**catalog()[target].options, **stage.config["evaluate"][target]["options"], **report}

@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from xtl.benchmark.prediction_files import file_path, kind_of, parse_predictions
 from xtl.data import sources
 from xtl.errors import XtlError
 from xtl.metrics import qa
-from xtl.metrics.prediction_files import file_path, kind_of, parse_predictions
 from xtl.metrics.retrieval import mean_average_precision, tatoeba_gold
 from xtl.metrics.tagging import chunks
-from xtl.report.gather import Stage
-from xtl.tasks.base import Loaded, Task, Text, get_task
+from xtl.runs.read import Stage
+from xtl.task import Loaded, Task, Text
+from xtl.tasks import get_task
 
 CLOSE = 0.01  # points by which a score made anew may differ from the recorded one
 

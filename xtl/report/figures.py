@@ -9,9 +9,9 @@ from typing import Any
 from xtl import files
 from xtl.report import style
 from xtl.report.analysis import signed
-from xtl.report.gather import Run, Stage
 from xtl.report.languages import Atlas
-from xtl.results import BASELINE, SOURCE_LANGUAGE
+from xtl.runs.read import Run, Stage
+from xtl.runs.results import BASELINE, SOURCE_LANGUAGE
 
 PANEL = (3.5, 2.7)  # inches: one column of a two-column paper
 

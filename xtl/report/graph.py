@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from xtl.logs import duration, human
-from xtl.report.gather import Run, Stage
+from xtl.runs.read import Run, Stage
 
 WIDE, HIGH = 166, 40  # one box
 ACROSS, DOWN, BESIDE = 44, 8, 8  # gaps: between generations, rows, and leaves of one row

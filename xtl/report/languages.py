@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from xtl.results import SOURCE_LANGUAGE
+from xtl.runs.results import SOURCE_LANGUAGE
 
 REAL = "cosine distance from English on URIEL's syntax vectors (kNN-completed)"
 WORLD = "cosine distance from English of the world's syntactic features"

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from xtl.report import analysis, page
 from xtl.report.significance import LEVELS
-from xtl.results import Cell
+from xtl.runs.results import Cell
 
 LEGEND = (
     "Rows: intermediate task. Columns: score in English, and averaged over the other languages of a target. ± is the\n"

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from xtl.fingerprint import digest
+from xtl.config.fingerprint import digest
 from xtl.logs import duration
 from xtl.report import analysis, graph
 from xtl.report.analysis import signed
 from xtl.report.figures import Figure
-from xtl.report.gather import Run, Stage
 from xtl.report.languages import Atlas
 from xtl.report.significance import LEVELS, Tests
-from xtl.restarts import said
-from xtl.results import BASELINE, Cell
+from xtl.runs.read import Run, Stage
+from xtl.runs.restarts import said
+from xtl.runs.results import BASELINE, Cell
 
 FULL = 6.0  # points: from here the colour of a difference is at its strongest, unless the table holds larger ones
 

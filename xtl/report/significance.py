@@ -14,8 +14,8 @@ import numpy as np
 
 from xtl.errors import XtlError
 from xtl.report.examples import Gold, load_gold, ratios
-from xtl.report.gather import Run, Stage
-from xtl.results import BASELINE, Column
+from xtl.runs.read import Run, Stage
+from xtl.runs.results import BASELINE, Column
 
 RESAMPLES = 2000
 LEVELS = ((0.01, "**"), (0.05, "*"))  # of the adjusted p value

@@ -5,7 +5,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from xtl import config
-from xtl.recipes import small_head
+from xtl.config.recipes import small_head
 
 SYSTEM = {"log_every": 50, "checkpoint_every": 500}
 SPEED = {"learning_rate": 1e-3, "warmup": 0.1}

@@ -8,16 +8,17 @@ import numpy as np
 import pandas as pd
 
 from xtl import files
+from xtl.config.fingerprint import digest
+from xtl.config.schema import to_config
 from xtl.data import sources
 from xtl.data.tokenizer import load_tokenizer
 from xtl.errors import XtlError
-from xtl.fingerprint import digest
-from xtl.report.gather import Stage
-from xtl.schema import to_config
+from xtl.runs.read import Stage
+from xtl.runs.workdir import Workdir
 from xtl.studies import divergence, morphology
 from xtl.studies.texts import SOURCE, Vectors, text_of, texts
-from xtl.tasks.base import Pair, get_task
-from xtl.workdir import Workdir
+from xtl.task import Pair
+from xtl.tasks import get_task
 
 if TYPE_CHECKING:
     from xtl.studies.run import Finished

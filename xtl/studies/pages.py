@@ -10,11 +10,11 @@ import pandas as pd
 from xtl import files
 from xtl.errors import XtlError
 from xtl.report import style
+from xtl.runs.workdir import Workdir
 from xtl.studies import run
 from xtl.studies.analysis import Analysis
 from xtl.studies.references import cited
 from xtl.studies.statistics import Estimate
-from xtl.workdir import Workdir
 
 
 @dataclass(frozen=True)

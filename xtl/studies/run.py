@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 
 from xtl import files
+from xtl.benchmark.prediction_files import file_path, kind_of
 from xtl.errors import XtlError, nearest
-from xtl.metrics.prediction_files import file_path, kind_of
-from xtl.report.gather import Run, Stage, read_run
+from xtl.runs.read import Run, Stage, read_run
+from xtl.runs.workdir import Workdir
 from xtl.studies import divergence, domain, morphology, multilingual, statistics, tables, typology
 from xtl.studies.analysis import Analysis
-from xtl.tasks.base import get_task
-from xtl.workdir import Workdir
+from xtl.tasks import get_task
 
 # ---------------------------------------------------------------- on record
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from xtl.metrics.aggregate import XTREME
+from xtl.benchmark.aggregate import XTREME
 from xtl.studies import tables
 
 TARGETS = ("xnli", "pawsx", "udpos", "panx", "xquad", "mlqa", "tydiqa")

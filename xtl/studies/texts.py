@@ -8,7 +8,7 @@ import numpy as np
 
 from xtl.data import sources
 from xtl.errors import XtlError
-from xtl.tasks.base import Choice, Example, Pair, Span, Tagged, Task, Text
+from xtl.task import Choice, Example, Pair, Span, Tagged, Task, Text
 
 SOURCE = "en"
 UNSPACED = ("zh", "ja", "th", "my")  # words are written without spaces between them
@@ -61,10 +61,10 @@ class Vectors:
         """
         import jax
 
-        from xtl import state
         from xtl.data.tokenizer import load_tokenizer
-        from xtl.mesh import make_mesh
-        from xtl.tasks.retrieve import default_layer
+        from xtl.families.retrieve import default_layer
+        from xtl.parallel.mesh import make_mesh
+        from xtl.training import state
 
         if jax.process_count() > 1:
             raise XtlError("divergence embeds on one host: give `xtl report --workdir=...` there, when the run is done")
@@ -78,8 +78,8 @@ class Vectors:
         import jax
         from flax import nnx
 
-        from xtl import checkpoint, state
-        from xtl.models import convert
+        from xtl.models.hf import convert
+        from xtl.training import checkpoint, state
 
         path = Path(stage.start).expanduser() if parent is None else parent
         if parent is not None or any((path / name).exists() for name in ("checkpoints", "encoder")):
@@ -94,9 +94,10 @@ class Vectors:
 
         from xtl.data.batches import EvalBatches
         from xtl.data.sequences import singles
-        from xtl.evaluate import batch_shape
-        from xtl.step import build_eval_step, place
-        from xtl.tasks.base import family, get_task
+        from xtl.families import family
+        from xtl.tasks import get_task
+        from xtl.training.evaluator import batch_shape
+        from xtl.training.step import build_eval_step, place
 
         task, max_length = get_task("tatoeba"), min(max_length, self.config.max_positions - 2)
         encoded = singles(self.tokenizer.encode_ids_batch(list(sentences)), max_length=max_length)

@@ -6,7 +6,7 @@ Every task has a counterpart made of the same propositions, so that all dev and 
 split of any task (nor the MLM text) shares a (verb, subject, object) with another split.
 
     >>> from xtl import world
-    >>> from xtl.tasks.base import get_task
+    >>> from xtl.task import get_task
     >>> world.load(get_task("xnli"), "qna", "test", {"seed": 0}).examples[0]
 
 Everything is a pure function of (options, task, language, split); `xtl.world.options.World` lists the options.
@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from xtl.errors import XtlError, nearest
-from xtl.tasks.base import Example, Loaded, Pair, Tagged, Task, Text
+from xtl.task import Example, Loaded, Pair, Tagged, Task, Text
 from xtl.world import text
 from xtl.world.grammar import CCG, anchor_ids, grammar, lexicons
 from xtl.world.language import LANGUAGES, SOURCE, Language

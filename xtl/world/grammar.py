@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xtl.tasks.base import PANX_TAGS, UPOS
+from xtl.task import PANX_TAGS, UPOS
 from xtl.world.language import ALPHABETS, SOURCE, Language
 from xtl.world.meaning import CONCEPTS, PLACES, Clause, Phrase, facts
 from xtl.world.options import World

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xtl.errors import XtlError, nearest
-from xtl.tasks.base import PANX_TAGS, UPOS, Choice, Example, Pair, Span, Tagged, Task
+from xtl.task import PANX_TAGS, UPOS, Choice, Example, Pair, Span, Tagged, Task
 from xtl.world.grammar import ASK, CCG, STOP, Grammar, Part, Word, spell
 from xtl.world.meaning import ANIMATE, BY_KIND, CONCEPTS, Clause, Phrase, clauses, facts
 from xtl.world.options import World

@@ -5,7 +5,7 @@ from itertools import islice
 
 import numpy as np
 
-from xtl.tasks.base import Loaded, Pair, Task, Text
+from xtl.task import Loaded, Pair, Task, Text
 from xtl.world.grammar import ASK, STOP, Grammar, Word, grammar, lexicons, spell
 from xtl.world.language import SOURCE
 from xtl.world.meaning import BY_KIND, Clause, Phrase, clauses, facts

@@ -1,0 +1,136 @@
+"""Scoring a predictions folder against a labels folder, as google-research/xtreme's evaluate.py does, but loudly."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from xtl.benchmark.aggregate import MAIN_METRIC, get_benchmark, overall, task_averages
+from xtl.benchmark.prediction_files import SUFFIX, file_path, kind_of, parse_labels, parse_predictions
+from xtl.benchmark.submission import WORDS, check, expected_of_labels
+from xtl.errors import XtlError
+from xtl.files import Pathish
+from xtl.metrics import qa
+from xtl.metrics.classification import accuracy, accuracy_and_f1
+from xtl.metrics.retrieval import mean_average_precision, pair_f1
+from xtl.metrics.tagging import tagging_scores
+from xtl.tasks import catalog, get_task
+
+
+def score_content(task: str, language: str, kind: str, gold: Any, predictions: Any) -> dict[str, float]:
+    """The scores, 0..100, and `n` of one task and language from the contents of a labels and a predictions file."""
+    scores: dict[str, float]
+    if kind == "tags":
+        scores = tagging_scores(gold, predictions)
+    elif kind == "pairs":
+        scores = pair_f1(gold, predictions)
+    elif kind == "rankings":
+        scores = {"map20": mean_average_precision(gold, predictions, strict=False)}
+    elif kind == "answers":
+        if task == "mlqa":
+            scores = qa.mlqa(gold, predictions, language=language, strict=False)
+        elif all(gold.values()):
+            scores = qa.squad(gold, predictions, strict=False)
+        else:
+            scores = qa.squad_v2(gold, predictions)
+    elif task == "qqp":
+        scores = accuracy_and_f1(gold, predictions, positive=get_task(task).labels[-1])
+    else:
+        scores = {"accuracy": accuracy(gold, predictions)}
+    return scores | {"n": len(gold)}
+
+
+def score_folder(predictions: Pathish, labels: Pathish, benchmark: str | None = "xtreme") -> dict[str, Any]:
+    """Scores all tasks of a benchmark ("xtreme", "xtreme-r") that have a folder in both `predictions` and `labels`.
+
+    Returns a JSON-like dict:
+      benchmark  its name
+      tasks      {task: {"metric": key, "score": main score, "average": {key: mean over languages},
+                  "languages": {language: {key: 0..100, "n": examples}}}}
+      groups     {group: mean of its tasks}, for groups with all tasks present
+      overall    mean over all tasks of the benchmark, None if one is absent
+      skipped    {task: why}, tasks of the benchmark that were not scored
+      ignored    folders and files in `predictions` that are no task of it
+      warnings   what lowers a score but does not stop the reference: unknown labels, missing or foreign ids
+
+    benchmark=None scores every folder found in both, in the languages of the labels; there is then no overall.
+    XtlError names the file (and line) that stops the scoring: a file of a language missing, a broken line, other
+    numbers of lines or sentences than the labels have, or a sentence of another length. The reference stops for the
+    first and the third, counts broken lines as wrong and, with seqeval 0.0.12, shifts sentences against each other.
+    """
+    for folder in (predictions, labels):
+        if not os.path.isdir(folder):
+            raise XtlError(f"{os.fspath(folder)} is not a folder")
+    found = {name for name in os.listdir(predictions) if os.path.isdir(os.path.join(predictions, name))}
+    labelled = {name for name in os.listdir(labels) if os.path.isdir(os.path.join(labels, name))}
+    languages = get_benchmark(benchmark).languages if benchmark else _languages_found(labels, sorted(found & labelled))
+
+    skipped = {
+        task: f"no folder {task} in {os.fspath(predictions if task not in found else labels)}"
+        for task in languages
+        if task not in found or task not in labelled
+    }
+    if len(skipped) == len(languages):
+        tasks = ", ".join(languages) or "any name"
+        raise XtlError(f"no task to score: {os.fspath(predictions)} and {os.fspath(labels)} share no folder of {tasks}")
+    warnings: list[str] = []
+    scored: dict[str, Any] = {}
+    for task in languages:
+        if task in skipped:
+            continue
+        scores = {code: _score_files(predictions, labels, task, code, warnings) for code in languages[task]}
+        averages = task_averages(task, scores, languages=languages[task])
+        metric = MAIN_METRIC.get(task) or _main_metric(averages)
+        scored[task] = {"metric": metric, "score": averages[metric], "average": averages, "languages": scores}
+    groups = overall({task: result["score"] for task, result in scored.items()}, benchmark) if benchmark else {}
+    return {
+        "benchmark": benchmark,
+        "tasks": scored,
+        "overall": groups.pop("overall", None),
+        "groups": groups,
+        "skipped": skipped,
+        "ignored": sorted(set(os.listdir(predictions)) - set(languages)),
+        "warnings": warnings,
+    }
+
+
+def _family(task: str) -> str:
+    return catalog()[task].family if task in catalog() else ""
+
+
+def _kind(task: str) -> str:
+    return kind_of(task) if task in MAIN_METRIC else kind_of(task, _family(task))
+
+
+def _languages_found(labels: Pathish, tasks: list[str]) -> dict[str, tuple[str, ...]]:
+    found = {}
+    for task in tasks:
+        suffix = f".{SUFFIX[_kind(task)]}"
+        names = sorted(os.listdir(os.path.join(labels, task)))
+        codes = [n[len("test-") : -len(suffix)] for n in names if n.startswith("test-") and n.endswith(suffix)]
+        if not codes:
+            raise XtlError(f"{os.path.join(labels, task)} has no file test-<language>{suffix}")
+        found[task] = tuple(codes)
+    return found
+
+
+def _main_metric(averages: Mapping[str, float]) -> str:
+    return next(key for key in ("accuracy_f1", "em_f1", "map20", "f1", "accuracy") if key in averages)
+
+
+def _score_files(
+    predictions: Pathish, labels: Pathish, task: str, language: str, warnings: list[str]
+) -> dict[str, float]:
+    kind = _kind(task)
+    gold = parse_labels(file_path(labels, task, language, kind), kind)
+    predicted = parse_predictions(file_path(predictions, task, language, kind), kind)
+    expected = expected_of_labels(gold.trusted(), kind, WORDS.get(task, ()))
+    predicted.trusted()
+    violations = check(predicted, kind, language, expected)
+    for violation in violations:
+        if violation.fatal:
+            raise XtlError(f"{violation} ({gold.file})")
+    warnings += [str(violation) for violation in violations]
+    try:
+        return score_content(task, language, kind, gold.content, predicted.content)
+    except XtlError as error:
+        raise XtlError(f"{predicted.file}: {error} ({gold.file})") from None

@@ -1,0 +1,1 @@
+"""The command line: main.py parses, verbs/ does, display.py shows."""

@@ -1,0 +1,101 @@
+"""`xtl import` and `xtl export`: weights to and from Hugging Face folders."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from xtl import files
+from xtl.errors import XtlError, nearest
+
+TOKENIZER_FILES = ("sentencepiece.bpe.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+NO_HEAD = "none"
+
+
+def import_(args: Any) -> None:
+    """A Hugging Face folder or hub id as an xtl encoder, with its MLM head if it has one, and the head of --task."""
+    out = Path(args.out)
+    if files.exists(out):
+        raise XtlError(f"{out} exists already: remove it or choose another --out")
+    from flax import nnx
+
+    from xtl import __version__
+    from xtl.config import schema
+    from xtl.models.hf import convert, names
+    from xtl.tasks import get_task
+    from xtl.training import checkpoint
+
+    described, head = {}, None
+    if args.task:
+        task = get_task(args.task)
+        options = {"head": "hf"} if task.family in ("pair", "choice") else {}
+        described[task.name] = {"family": task.family, "labels": list(task.labels), "options": options}
+        head = names.head(task.name, described[task.name])
+    if args.labels and not (head and head.labels):
+        raise XtlError(f"--labels={','.join(args.labels)}: only with the --task of a head that has labels")
+    loaded = convert.load_hf(args.model, head=head, labels=args.labels)
+    print(loaded.report)
+    heads = {args.task: loaded.head} if head else {}
+    if loaded.lm_head is not None:
+        described["mlm"] = {"family": "mlm", "labels": [], "options": {}}
+        heads["mlm"] = loaded.lm_head
+    shape = {key: value for key, value in asdict(loaded.config).items() if key in schema.ENCODER}
+    about = {"encoder": {"size": "base", **shape}, "heads": described, "origin": {"model": str(args.model)}}
+    params = {"encoder": nnx.to_pure_dict(loaded.params), "heads": heads}
+    folder = checkpoint.save_encoder(out, params, {"stage": "", **about, "xtl": __version__})
+    print(f"heads    {', '.join(heads) or NO_HEAD}")
+    print(f"encoder  {folder}")
+
+
+def export(args: Any) -> None:
+    """An xtl checkpoint as a folder that transformers loads: the encoder, and one head."""
+    tokenizer = Path(args.tokenizer) if args.tokenizer else None
+    if tokenizer is not None and not tokenizer.is_dir():
+        raise XtlError(f"--tokenizer={tokenizer}: there is no such folder")
+    from xtl.models.encoder import EncoderConfig
+    from xtl.models.hf import convert, names
+    from xtl.parallel.mesh import make_mesh
+    from xtl.tasks import get_task
+    from xtl.training import checkpoint, state
+
+    about = checkpoint.describe(checkpoint.find_encoder(args.checkpoint))
+    known = {name: value for name, value in about["encoder"].items() if name != "size"}
+    shape, mesh = EncoderConfig(**known), make_mesh()
+    wanted = _head_to_export(about["heads"], args.head)
+    theirs = {name: about["heads"][name] for name in wanted}
+    tasks = tuple(
+        replace(get_task(name), labels=tuple(head["labels"]), options=head["options"]) for name, head in theirs.items()
+    )
+    target = state.target(shape, tasks, mesh)["params"]
+    encoder, loaded, report = checkpoint.load_encoder(args.checkpoint, target["encoder"], heads=target["heads"])
+    head = next(((names.head(name, theirs[name]), loaded[name]) for name in wanted), None)
+    copied = [tokenizer / name for name in TOKENIZER_FILES if (tokenizer / name).exists()] if tokenizer else []
+    # No class with a head has the encoder's pooler: there, multiple choice has its own in that place.
+    folder = convert.save_hf(args.out, shape, encoder, head=head, pooler=head is None, files=copied)
+    print(f"head     {', '.join(wanted) or NO_HEAD}")
+    if report.left_behind:
+        print(f"left out {', '.join(report.left_behind)}")
+    print(f"model    {folder}")
+
+
+def _head_to_export(heads: Mapping[str, Any], asked: str) -> tuple[str, ...]:
+    """The name of the head asked for or, if none is, of the only one with a counterpart in transformers; or nothing."""
+    from xtl.models.hf import names
+
+    if asked == NO_HEAD:
+        return ()
+    if asked:
+        if asked not in heads:
+            raise XtlError(f"--head={asked}: the checkpoint has no such head.{nearest(asked, heads)}")
+        names.head(asked, heads[asked])
+        return (asked,)
+    fitting = []
+    for name, about in heads.items():
+        try:
+            names.head(name, about)
+            fitting.append(name)
+        except XtlError as error:
+            print(error)
+    if len(fitting) > 1:
+        raise XtlError(f"the checkpoint has several heads: choose --head={' or --head='.join(fitting)} (or {NO_HEAD})")
+    return tuple(fitting)

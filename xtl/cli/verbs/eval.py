@@ -1,0 +1,78 @@
+"""`xtl eval`: any checkpoint on any task, in any languages."""
+
+import contextlib
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.table import Table as Grid
+
+from xtl import config, files
+from xtl.cli import main as cli
+from xtl.config import schema
+from xtl.errors import XtlError
+
+
+def evaluate(args: Any) -> None:
+    """Evaluate, print the scores by language; with --out, keep eval/ and predictions/."""
+    resolved = config.resolve(_config(args))
+    (stage,) = resolved.stages.values()
+    from xtl.training.loop import train
+
+    console = cli.console(args)
+    with contextlib.ExitStack() as stack:
+        out = Path(args.out) if args.out else Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        if files.exists(out / "eval" / f"{args.task}.json"):
+            raise XtlError(f"{out} holds an evaluation of {args.task} already: choose another --out")
+        with console.status(f"evaluating {args.task}"):
+            train(stage, out)
+        report = files.read_json(out / "eval" / f"{args.task}.json")
+    console.print(_scores(report))
+    console.print(f"{report['task']} {report['split']}: {report['metric']} {report['average']:.2f} on average")
+    cli.write_json(args, report)
+
+
+def _config(args: Any) -> Any:
+    """A pipeline of one stage that only evaluates; data as where the checkpoint was made, flags laid over it."""
+    path = Path(args.checkpoint).expanduser()
+    made_by = _stage_of(path)
+    entry = {"languages": args.languages, "split": args.split}
+    stage = config.stage("eval", phase="eval", start=str(path), evaluate={args.task: entry})
+    data = {key: value for key, value in made_by.get("data", {}).items() if key != "revision"}
+    made = config.pipeline("eval", encoder=_encoder(path), data=data, stages=[stage])
+    for key, text in args.overrides.items():
+        config.override(made, key.removeprefix("config."), text)
+    return made
+
+
+def _stage_of(path: Path) -> dict[str, Any]:
+    """The config.json of the stage a checkpoint belongs to; {} for one that stands alone."""
+    for folder in (path, *path.parents[:3]):
+        if (folder / "config.json").exists() and (folder / "status.json").exists():
+            return files.read_json(folder / "config.json")
+    return {}
+
+
+def _encoder(path: Path) -> dict[str, Any]:
+    from xtl.models.hf import convert
+    from xtl.training import checkpoint
+
+    if any((path / name).exists() for name in ("checkpoints", "encoder", "_METADATA")) or path.name == "encoder":
+        return checkpoint.describe(checkpoint.find_encoder(path))["encoder"]
+    if not path.exists() and str(path).count("/") != 1:
+        raise XtlError(f"{path}: there is no such checkpoint")
+    shape = convert.read_config(path if path.exists() else str(path))
+    return {key: getattr(shape, key) for key in schema.ENCODER if hasattr(shape, key)}
+
+
+def _scores(report: dict[str, Any]) -> Grid:
+    metrics = list(dict.fromkeys(key for scores in report["languages"].values() for key in scores if key != "n"))
+    grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    grid.add_column("language")
+    for head in ("n", *metrics):
+        grid.add_column(head, justify="right")
+    for language, scores in report["languages"].items():
+        numbers = [f"{scores[m]:.2f}" if m in scores else "" for m in metrics]
+        grid.add_row(language, str(scores.get("n", "")), *numbers)
+    return grid

@@ -1,0 +1,104 @@
+"""`xtl submit` and `xtl score`: the benchmark's predictions folder, written, validated, scored."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.table import Table as Grid
+
+from xtl import files
+from xtl.benchmark import submission
+from xtl.benchmark.aggregate import get_benchmark
+from xtl.benchmark.score import score_folder
+from xtl.cli import main as cli
+from xtl.errors import XtlError, nearest
+from xtl.runs.results import BASELINE
+from xtl.runs.workdir import Workdir
+from xtl.task import Loaded
+from xtl.tasks import get_task
+
+SHOWN = 20  # violations printed; all of them are in --json
+
+
+def submit(args: Any) -> int:
+    """Write the folder from the finished stages of a run; 0 if it is complete and valid."""
+    workdir = Workdir(args.workdir)
+    chosen = _chosen(workdir.read_plan(), args.intermediate, seed=args.seed, benchmark=args.benchmark)
+    stages = {task: workdir.path / "stages" / entry["folder"] for task, entry in chosen.items()}
+    written = submission.assemble(
+        {task: folder / "predictions" for task, folder in stages.items()}, args.out, benchmark=args.benchmark
+    )
+    sections = {task: files.read_json(folder / "config.json")["data"] for task, folder in stages.items()}
+    found = submission.validate(
+        args.out, benchmark=args.benchmark, labels=args.labels or None, inputs=lambda t, x: _input(t, x, sections)
+    )
+    console = cli.console(args)
+    for task, entry in chosen.items():
+        console.print(f"{task:<10} from {entry['name']}", highlight=False)
+    for violation in found[:SHOWN]:
+        console.print(str(violation), highlight=False, markup=False, soft_wrap=True)
+    if len(found) > SHOWN:
+        console.print(f"... and {len(found) - SHOWN} more")
+    verdict = f"{len(found)} violations" if found else "valid and complete"
+    console.print(f"{len(written)} files in {args.out}: {verdict}", highlight=False)
+    record = {"files": [str(path) for path in written], "violations": [str(violation) for violation in found]}
+    cli.write_json(args, {**record, "stages": {task: entry["name"] for task, entry in chosen.items()}})
+    return 1 if found else 0
+
+
+def _chosen(plan: Iterable[Mapping[str, Any]], intermediate: str, *, seed: int, benchmark: str) -> dict[str, Any]:
+    """The finished stage whose predictions stand for each task of the benchmark."""
+    pairs = [part.partition(":") for part in intermediate.split(",")]
+    rows = {task: row for task, colon, row in pairs if colon}
+    rest = next((name for name, colon, _ in pairs if not colon), BASELINE)
+    found: dict[str, Any] = {}
+    entries = [entry for entry in plan if entry["phase"] in ("target", "eval")]
+    known = {entry["intermediate"] for entry in entries}
+    for row in {*rows.values(), rest}:
+        if row not in known:
+            raise XtlError(f"--intermediate: the run has no row {row!r}.{nearest(row, known)}")
+    for task in get_benchmark(benchmark).languages:
+        row = rows.get(task, rest)
+        fitting = [e for e in entries if task in e["evaluate"] and (e["intermediate"], e["seed"]) == (row, seed)]
+        for entry in fitting:
+            if entry["state"] != "done":
+                raise XtlError(f"{task}: stage {entry['name']} is {entry['state']}; finish the run first")
+            found[task] = entry
+    if not found:
+        raise XtlError(f"no stage of the run evaluates a task of {benchmark} with intermediate {rest!r}, seed {seed}")
+    return found
+
+
+def _input(task: str, language: str, sections: Mapping[str, Any]) -> Loaded | None:
+    from xtl.data import sources
+
+    try:
+        return sources.load(get_task(task), language, "test", sections[task])
+    except XtlError:  # the data is no longer where it was: what needs no inputs is still checked
+        return None
+
+
+def score(args: Any) -> int:
+    """Score the tasks that both folders hold; 0 if nothing that was predicted went without a score."""
+    for flag in ("predictions", "labels"):
+        if not Path(getattr(args, flag)).is_dir():
+            raise XtlError(f"--{flag}={getattr(args, flag)}: there is no such folder")
+    result = score_folder(args.predictions, args.labels, args.benchmark)
+    console = cli.console(args)
+    grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    for head in ("task", "metric", "score", "languages", "all metrics"):
+        grid.add_column(head, justify="right" if head in ("score", "languages") else "left")
+    for task, found in result["tasks"].items():
+        others = ", ".join(f"{name} {value:.2f}" for name, value in found["average"].items() if name != "n")
+        grid.add_row(task, found["metric"], f"{found['score']:.2f}", str(len(found["languages"])), others)
+    console.print(grid)
+    for group, value in {**result["groups"], "overall": result["overall"]}.items():
+        if value is not None:
+            console.print(f"{group:<20} {value:.2f}", highlight=False)
+    for task, why in result["skipped"].items():
+        console.print(f"not scored: {task} ({why})", highlight=False, soft_wrap=True)
+    for warning in result["warnings"]:
+        console.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
+    cli.write_json(args, result)
+    return 1 if any((Path(args.predictions) / task).is_dir() for task in result["skipped"]) else 0

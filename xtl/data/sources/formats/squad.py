@@ -1,0 +1,58 @@
+"""SQuAD's nested JSON, which XQuAD, MLQA and TyDiQA-GoldP share: data > paragraphs > qas > answers."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from xtl.data.sources.formats.base import Found, Place, Read, collect
+from xtl.data.sources.formats.examples import span
+from xtl.data.sources.formats.text import json_file
+from xtl.errors import XtlError
+from xtl.task import Loaded, Span
+
+
+def questions(path: Path, *, keep: tuple[str, ...] = ()) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(file and id, question object with its paragraph's context and, where there, the keys `keep`) in file order."""
+    document = json_file(path)
+    for article in _list(document, "data", str(path)):
+        for paragraph in _list(article, "paragraphs", str(path)):
+            for qa in _list(paragraph, "qas", str(path)):
+                where = f"{path}: id {qa.get('id', '(none)')}"
+                if "context" not in paragraph:
+                    raise XtlError(f"{where}: its paragraph has no context")
+                yield where, {**qa, **{key: paragraph[key] for key in ("context", *keep) if key in paragraph}}
+
+
+def _list(parent: Any, key: str, where: str) -> list:
+    if not isinstance(parent, Mapping) or not isinstance(parent.get(key), list):
+        raise XtlError(f"{where}: not SQuAD's JSON layout: no list {key!r}")
+    return parent[key]
+
+
+def question(row: Mapping[str, Any], place: Place) -> Span | None:
+    answers = []
+    if not row.get("is_impossible", False):
+        for answer in place.get(row, "answers"):
+            text, start = answer.get("text"), answer.get("answer_start")
+            if not isinstance(text, str) or not isinstance(start, int):
+                raise XtlError(f"{place.where}: an answer needs a text and an integer answer_start, found {answer}")
+            answers.append((text, start))
+    return span(
+        place,
+        id=str(place.get(row, "id")),
+        question=place.text(row, "question"),
+        context=row["context"],
+        answers=answers,
+    )
+
+
+def read(*, only: Callable[[str, str], bool] | None = None) -> Read:
+    """Reader of whole files; `only(question id, language)` picks one language out of a mixed file."""
+
+    def read_found(found: Found) -> Loaded:
+        rows = (r for path in found.paths for r in questions(path))
+        if only is not None:
+            rows = (r for r in rows if only(str(r[1].get("id", "")), found.language))
+        return collect(rows, question, language=found.language, split=found.split)
+
+    return read_found

@@ -1,0 +1,83 @@
+"""XNLI's own files: all languages in one file, and XTREME's files of one language each."""
+
+import functools
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+from xtl.data.sources.formats.base import Found, MakeExample, Read, Rows, by_row
+from xtl.data.sources.formats.text import Row, lines, parse_json, tsv
+from xtl.errors import XtlError
+from xtl.task import Loaded
+
+Numbered = list[tuple[int, str]]
+
+
+def languages(path: Path) -> set[str]:
+    """The languages in a file."""
+    return set(_by_language(path)[1])
+
+
+def rows(path: Path, language: str) -> Iterator[tuple[str, Row]]:
+    """(where, row) of one language of `xnli.dev.tsv` or `xnli.dev.jsonl`."""
+    header, found = _by_language(path)
+    mine = found.get(language, [])
+    if path.suffix == ".tsv":
+        yield from tsv(path, numbered=[*header, *mine])
+    else:
+        for number, line in mine:
+            yield f"{path}:{number}", parse_json(line, f"{path}:{number}")
+
+
+def _by_language(path: Path) -> tuple[Numbered, dict[str, Numbered]]:
+    stat = path.stat()
+    return _split(path, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=2)
+def _split(path: Path, size: int, mtime_ns: int) -> tuple[Numbered, dict[str, Numbered]]:
+    """(header line, lines by language): 15 languages are read one after the other, so the file is gone through once."""
+    header: Numbered = []
+    found: dict[str, Numbered] = defaultdict(list)
+    for number, line in lines(path):
+        if path.suffix != ".tsv":
+            if line.strip():
+                found[str(parse_json(line, f"{path}:{number}").get("language"))].append((number, line))
+        elif number == 1:
+            header = [(number, line)]
+            if not line.startswith("language\t"):
+                raise XtlError(f"{path}: the first column of XNLI's file is the language, found {line[:40]!r}")
+        elif line.strip():
+            found[line.partition("\t")[0]].append((number, line))
+    return header, dict(found)
+
+
+def read(make: MakeExample) -> Read:
+    """Reader of XNLI's own files."""
+
+    def read_found(found: Found) -> Loaded:
+        return by_row(lambda path: rows(path, found.code), make)(found)
+
+    return read_found
+
+
+def read_xtreme(make: MakeExample) -> Read:
+    """Reader of XTREME's files: no header, csv dialect; test labels come from a list beside them, if that is there."""
+
+    def read_found(found: Found) -> Loaded:
+        path, *labels = found.paths
+
+        def labelled(path: Path) -> Rows:
+            gold = [row for _, row in tsv(labels[0])] if labels and found.split == "test" else []
+            count = 0
+            for where, row in tsv(path, columns=("sentence1", "sentence2", "gold_label"), quoted=True):
+                if gold and count < len(gold):
+                    row["gold_label"] = gold[count]["gold_label"]
+                count += 1
+                yield where, row
+            if gold and count != len(gold):
+                raise XtlError(f"{path}: {count} rows, but {len(gold)} labels in {labels[0]}")
+
+        return by_row(labelled, make)(Found((path,), found.language, found.split, found.code))
+
+    return read_found

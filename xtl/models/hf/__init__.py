@@ -1,0 +1,1 @@
+"""Weights and heads from and to Hugging Face folders (safetensors), without PyTorch."""

@@ -1,0 +1,1 @@
+"""How the program is spread: mesh and sharding, several hosts, chips and their compiler flags."""

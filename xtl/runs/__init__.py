@@ -1,0 +1,1 @@
+"""Pipelines of stages in a WORKDIR: what to run, what is done, results, cost."""

@@ -1,0 +1,1 @@
+"""One stage: state, step, loop, checkpoints, evaluation."""

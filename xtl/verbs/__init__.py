@@ -1,1 +1,0 @@
-"""What each verb of the command line does: one function a verb, called with its arguments (see xtl/cli.py)."""
