@@ -110,13 +110,14 @@ def run_xtl(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     import numpy as np
 
     from xtl.data import cache
+    from xtl.data.settings import Data
     from xtl.data.tokenizer import load_tokenizer
     from xtl.families import family
     from xtl.tasks import get_task
 
     task, tokenizer = get_task("xnli"), load_tokenizer(args.tokenizer)
     family(task)  # imports
-    data = {"source": "files", "root": args.root, "cache": str(folder)}
+    data = Data(source="files", root=args.root, cache=str(folder))
     clock = Clock()
     made = [
         cache.encoded(task, x, "dev", data=data, tokenizer=tokenizer, max_length=LENGTH, train=False)
@@ -174,6 +175,7 @@ def run_memory(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     import random
 
     from xtl.data import cache
+    from xtl.data.settings import Data
     from xtl.data.tokenizer import load_tokenizer
     from xtl.families import family
     from xtl.tasks import get_task
@@ -187,7 +189,7 @@ def run_memory(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
             file.write(" ".join(draw.choices(words, k=draw.randint(4, 12))) + "\n")
     task, tokenizer = get_task("mlm"), load_tokenizer(args.tokenizer)
     family(task)
-    data = {"source": "files", "root": str(folder), "cache": str(folder / "cache")}
+    data = Data(source="files", root=str(folder), cache=str(folder / "cache"))
     clock = Clock()
     made = cache.encoded(task, "en", "train", data=data, tokenizer=tokenizer, max_length=LENGTH, train=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)

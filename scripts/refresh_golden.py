@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 from xtl.config import fingerprints, load_config, resolve
+from xtl.config.schema import as_dict
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden"
@@ -21,7 +22,7 @@ def golden(name: str) -> str:
     prints = fingerprints(stages)
     blocks = []
     for stage_name, stage in stages.items():
-        lines = [f"{key}: {json.dumps(value)}" for key, value in stage.to_dict().items()]
+        lines = [f"{key}: {json.dumps(value)}" for key, value in as_dict(stage).items()]
         blocks.append("\n".join([f"== {stage_name} {prints[stage_name].full[:16]}", *lines]))
     return "\n\n".join(blocks) + "\n"
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from xtl.data import sources
+from xtl.data.settings import Data
 from xtl.task import Text
 from xtl.tasks import get_task
 
@@ -21,7 +22,7 @@ EXPONENT = 0.3
 
 def sentences(root: str, *, count: int, seed: int = 0) -> Iterator[str]:
     """`count` texts of all languages there are, language by language, with replacement in small ones."""
-    task, data = get_task("mlm"), {"source": "files", "root": root}
+    task, data = get_task("mlm"), Data(source="files", root=root)
     texts = {
         language: [e.text for e in sources.load(task, language, "train", data).examples if isinstance(e, Text)]
         for language in sources.languages(task, data, split="train")

@@ -6,7 +6,7 @@ predictions and scores is the business of its family (`xtl/families/pair.py`, `s
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from xtl.errors import XtlError, nearest
@@ -126,3 +126,8 @@ class Task:
         except ValueError:
             known = f"{', '.join(self.labels[:20])}{', ...' if len(self.labels) > 20 else ''}"
             raise XtlError(f"{where}: label {label!r} is unknown to task {self.name} (known: {known})") from None
+
+
+def with_options(task: Task, options: Mapping[str, object]) -> Task:
+    """The task with a stage's options over its own."""
+    return replace(task, options={**task.options, **options}) if options else task

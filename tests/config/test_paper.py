@@ -49,18 +49,18 @@ def test_xtreme_r_has_its_own_targets_and_trains_xcopa_in_two_stages():
 def test_the_rows_hold_the_papers_numbers():
     stages = graph().stages
     mnli, mixed, multi = stages["mnli"], stages["mnli+mlm"], stages["multi"]
-    assert (mnli.tasks.mnli.batch_size, mnli.train.epochs, mnli.train.learning_rate) == (24, 2.0, 1e-5)
+    assert (mnli.tasks["mnli"].batch_size, mnli.train.epochs, mnli.train.learning_rate) == (24, 2.0, 1e-5)
     assert mnli.select.patience == 30 and mnli.select.examples == 500 and mnli.select.languages == ("en",)
-    assert mixed.tasks.mlm.weight == 0.2 and mixed.train.learning_rate == 5e-6
-    assert mixed.train.sampling.language_exponent == 0.3 and len(mixed.tasks.mlm.languages) > 40
+    assert mixed.tasks["mlm"].weight == 0.2 and mixed.train.learning_rate == 5e-6
+    assert mixed.train.sampling.language_exponent == 0.3 and len(mixed.tasks["mlm"].languages) > 40
     assert len(multi.tasks) == 9 and multi.train.sampling.cap == 2**17
-    assert stages["mnli+translated"].tasks.mnli.languages == ("de", "ru", "sw")
+    assert stages["mnli+translated"].tasks["mnli"].languages == ("de", "ru", "sw")
     assert stages["mnli-xnli"].start == "stage:mnli" and not stages["mnli-xnli"].train.keep_head
 
 
 def test_what_a_source_lacks_is_read_from_files():
-    assert graph().stages["ccg"].data.sources.to_dict() == {"ccg": "files"}
-    tfds = graph("source=tfds").stages["none-xnli"].data.sources.to_dict()
+    assert graph().stages["ccg"].data.sources == {"ccg": "files"}
+    tfds = graph("source=tfds").stages["none-xnli"].data.sources
     assert {"ccg", "commonsenseqa", "bucc2018"} <= set(tfds)
     assert all(get_task(name).tfds is None for name in tfds)
 
@@ -69,9 +69,9 @@ def test_the_world_has_a_counterpart_of_every_task():
     found = Graph(resolve(config.load_config(f"{PAPER}:source=world,encoder=tiny")))
     # 20 English rows, MNLI, QQP and HellaSwag translated with and without MLM, the baseline; MLM pretraining first
     assert len(found.stages) == 1 + 26 + 27 * 8
-    assert found.stages["mnli+translated"].tasks.mnli.languages == ("qna", "qma", "qfa")
+    assert found.stages["mnli+translated"].tasks["mnli"].languages == ("qna", "qma", "qfa")
     xnli = found.stages["none-xnli"]
-    assert xnli.evaluate.xnli.languages == world_languages(get_task("xnli")) and xnli.start == "stage:mlm"
+    assert xnli.evaluate["xnli"].languages == world_languages(get_task("xnli")) and xnli.start == "stage:mlm"
 
 
 def test_the_world_has_xtreme_r_too():

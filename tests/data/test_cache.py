@@ -14,6 +14,7 @@ from tokenizers import models, pre_tokenizers
 
 from xtl.data import cache, sources
 from xtl.data.rows import Encoded
+from xtl.data.settings import Data
 from xtl.data.tokenizer import Tokenizer
 from xtl.errors import XtlError
 from xtl.tasks import get_task
@@ -38,7 +39,7 @@ def small_tokenizer(words="a b c boats Vers erzählt von the is 1901 Steg"):
 
 def encoded(folder, task="mnli", language="en", split="train", *, root=FIXTURES, tokenizer=None, **more):
     settings = {"max_length": 32, "train": split == "train"} | more
-    data = {"source": "files", "root": str(root), "cache": str(folder)}
+    data = Data(source="files", root=str(root), cache=str(folder))
     return cache.encoded(
         get_task(task), language, split, data=data, tokenizer=tokenizer or small_tokenizer(), **settings
     )

@@ -14,7 +14,7 @@ FIXTURES = Path(__file__).parents[1] / "fixtures"
 
 
 def data(root=FIXTURES / "original", **more):
-    return {"source": "files", "root": str(root), **more}
+    return Data(**{"source": "files", "root": str(root), **more})
 
 
 def examine(*names, root=FIXTURES / "original", **more):
@@ -216,9 +216,9 @@ def test_packed_hub_tables_are_read_without_a_server(tmp_path, monkeypatch):
 
     made = Dataset.from_list([{"premise": "a", "hypothesis": "b", "label": 1}])
     monkeypatch.setattr(hub, "download", lambda *a, **k: made)
-    pack.pack([(get_task("xnli"), "sw", "test")], {"source": "hub"}, tmp_path)
+    pack.pack([(get_task("xnli"), "sw", "test")], Data(source="hub"), tmp_path)
     monkeypatch.setattr(hub, "download", lambda *a, **k: pytest.fail("asked a server"))
-    loaded = sources.load(get_task("xnli"), "sw", "test", {"source": "hub", "root": str(tmp_path)})
+    loaded = sources.load(get_task("xnli"), "sw", "test", Data(source="hub", root=str(tmp_path)))
     assert len(loaded.examples) == 1
 
 
@@ -261,7 +261,7 @@ def test_verb_packs(tmp_path, capsys):
 
 def test_the_synthetic_languages_are_not_held_against_the_published_set():
     world = {"more_languages": 2, "dev": 20, "test": 20}
-    found = doctor.examine([get_task("xnli"), get_task("tatoeba")], {"source": "world", "world": world})
+    found = doctor.examine([get_task("xnli"), get_task("tatoeba")], Data(source="world", world=world))
     assert not found.absent and not found.incomplete
     assert {c.language for c in found.checked if c.task == "xnli"} >= {"en", "qfc", "qga", "qgb"}
     assert all(c.expected is None and not c.bad for c in found.checked)

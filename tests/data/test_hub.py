@@ -36,7 +36,7 @@ def table(features, *rows):
 
 
 def load(task, language, split, root="", **options):
-    data = {"source": "hub", "root": str(root), "options": {task: options} if options else {}}
+    data = Data(source="hub", root=str(root), options={task: options} if options else {})
     return sources.load(get_task(task), language, split, data)
 
 
@@ -220,7 +220,7 @@ def test_saved_copy_below_the_root_is_read_without_a_server(tmp_path, monkeypatc
     monkeypatch.setattr(hub, "download", lambda *a, **k: pytest.fail("asked a server"))
     monkeypatch.setattr(hub, "locate", lambda *a: pytest.fail("asked a server"))
     assert NLI[load("xnli", "sw", "test", root=tmp_path).examples[0].label] == "contradiction"
-    data = {"source": "hub", "root": str(tmp_path)}
+    data = Data(source="hub", root=str(tmp_path))
     assert sources.revision(get_task("xnli"), data, language="sw", split="test")
 
 

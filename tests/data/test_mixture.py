@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from tests.support.stages import MNLI, stage
+from xtl.config import schema
+from xtl.config.completion import task_weights
 from xtl.config.recipes import PAPER, intermediate
-from xtl.config.resolution import task_weights
 from xtl.data import order
 
 # Training examples of the nine tasks, as the paper's weights count them: at most 2**17 a task.
@@ -28,9 +29,7 @@ CAPPED = {name: min(size, 131_072) for name, size in SIZES.items()}
 
 def complete(fields):
     """What `task_weights` reads of a stage."""
-    entries = {name: {"weight": 0.0, **entry} for name, entry in fields["tasks"].items()}
-    sampling = {"kind": "proportional", "cap": 0, "temperature": 1.0, **fields["train"]["sampling"]}
-    return {"tasks": entries, "train": {"sampling": sampling}}
+    return schema.read(schema.Stage, {"tasks": fields["tasks"], "train": fields["train"]}, where="stage")
 
 
 def drawn(shares, steps=40_000, seed=3):
@@ -97,7 +96,7 @@ def test_every_task_has_its_own_batch_size_and_one_shape(tmp_path):
         "mlm": {"batch_size": 6, "max_length": 48, "weight": 0.25},
     }
     made = stage(tmp_path, tasks=tasks, train={"steps": 200, "sampling": {"kind": "uniform"}})
-    tokenizer = load_tokenizer(made.data.tokenizer, made.data.world.to_dict())
+    tokenizer = load_tokenizer(made.data.tokenizer, made.data.world)
     mesh = make_mesh((1, 1, 1), devices=jax.devices()[:1])
     run = _Run(made, tmp_path, None, mesh, encoder_config(made), tokenizer, print)
     catalog = {name: get_task(name) for name in made.tasks}

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from xtl.data import sources
+from xtl.data.settings import Data
 from xtl.errors import XtlError
 from xtl.tasks import get_task
 
@@ -14,7 +15,7 @@ FIXTURES = Path(__file__).parents[1] / "fixtures" / "original"
 
 
 def data(root=FIXTURES, **more):
-    return {"source": "files", "root": str(root), **more}
+    return Data(**{"source": "files", "root": str(root), **more})
 
 
 @pytest.fixture
@@ -106,11 +107,3 @@ def test_revision_of_a_join_covers_its_parts(copy):
     file = root / "anli/anli_v1.0/R3/train.jsonl"
     file.write_text(file.read_text() * 2)
     assert sources.revision(get_task("anli_plus"), data(root)) != before
-
-
-def test_config_dicts_serve_as_data():
-    from ml_collections import ConfigDict
-
-    config = ConfigDict({"source": "files", "root": str(FIXTURES), "options": {"udpos": {"fusion": False}}})
-    assert len(sources.load(get_task("udpos"), "de", "test", config).examples[0].words) == 9
-    sources.revision(get_task("udpos"), config)

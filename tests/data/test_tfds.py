@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from xtl.data import sources
+from xtl.data.settings import Data
 from xtl.data.sources import tfds
 from xtl.errors import XtlError
 from xtl.task import NLI, PANX_TAGS, UPOS
@@ -79,7 +80,7 @@ def folder(tmp_path_factory):
 
 
 def load(folder, task, language, split, **options):
-    data = {"source": "tfds", "root": str(folder), "options": {task: options} if options else {}}
+    data = Data(source="tfds", root=str(folder), options={task: options} if options else {})
     return sources.load(get_task(task), language, split, data)
 
 
@@ -269,7 +270,7 @@ def test_newest_version_is_read(tmp_path):
 
 
 def test_revision_follows_the_prepared_data(folder, tmp_path):
-    task, data = get_task("mnli"), {"source": "tfds", "root": str(folder)}
+    task, data = get_task("mnli"), Data(source="tfds", root=str(folder))
     one = sources.revision(task, data, language="en", split="train")
     assert one == sources.revision(task, data, language="en", split="train")
     assert one != sources.revision(task, {**data, "root": str(tmp_path)}, language="en", split="train")

@@ -14,6 +14,7 @@ import tensorflow_datasets as library
 
 from tests.fixtures.tfds_sets.builder import prepare, prepare_with
 from xtl.data import sources
+from xtl.data.settings import Data
 from xtl.data.sources.formats.tables import JoinedTables
 from xtl.errors import XtlError
 from xtl.task import NLI, PANX_TAGS, UPOS
@@ -203,7 +204,7 @@ def folder(tmp_path_factory):
 
 
 def load(folder, task, language, split, **options):
-    data = {"source": "tfds", "root": str(folder), "options": {task: options} if options else {}}
+    data = Data(source="tfds", root=str(folder), options={task: options} if options else {})
     return sources.load(get_task(task), language, split, data)
 
 
@@ -270,7 +271,7 @@ def test_damaged_files_are_one_line(tmp_path):
 
 
 def test_a_process_that_reads_never_imports_tensorflow(folder):
-    data = {"source": "tfds", "root": str(folder)}
+    data = Data(source="tfds", root=str(folder))
     code = (
         "import sys; from xtl.data import sources; from xtl.tasks import get_task; "
         f"assert len(sources.load(get_task('snli'), 'en', 'train', {data}).examples) == 1; "

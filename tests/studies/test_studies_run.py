@@ -11,6 +11,7 @@ from xtl import config, files, report
 from xtl.cli import main as cli
 from xtl.config.resolution import resolve
 from xtl.data import sources
+from xtl.data.settings import Data
 from xtl.errors import XtlError
 from xtl.runs.pipeline import Graph
 from xtl.runs.workdir import Workdir
@@ -42,7 +43,7 @@ def finished(path, made, *, lose=()):
         if set(unit.names) & set(lose):
             continue
         stage, folder = unit.stage, workdir.folder(unit.fingerprint, unit.name)
-        workdir.write_config(folder, stage.to_dict())
+        workdir.write_config(folder, as_dict(stage))
         for task, entry in stage.evaluate.items():
             metric, scores = get_task(task).metric, {}
             for code in entry.languages:
@@ -241,7 +242,7 @@ def test_distances_are_measured_once(workdir, monkeypatch):
 
 
 def test_the_text_that_an_encoder_was_pretrained_on_is_measured_once_and_not_needed_afterwards(tmp_path):
-    data = {"source": "files", "root": str(Path(__file__).parents[1] / "fixtures" / "original")}
+    data = Data(source="files", root=str(Path(__file__).parents[1] / "fixtures" / "original"))
     spoken = sources.languages(get_task("mlm"), data, split="train")
     config_ = {"data": data, "tasks": {"mlm": {"languages": list(spoken)}}}
     sizes = measure.text_sizes(Workdir(tmp_path), "mini", SimpleNamespace(config=config_, fingerprint="a"))

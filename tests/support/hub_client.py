@@ -11,6 +11,7 @@ import sys
 import traceback
 from typing import Any
 
+from xtl.data.settings import Data
 from xtl.errors import XtlError
 
 
@@ -19,7 +20,7 @@ def load(task: str, language: str, split: str, **data: Any) -> dict[str, Any]:
     from xtl.data import sources
     from xtl.tasks import get_task
 
-    loaded = sources.load(get_task(task), language, split, {"source": "hub", **data})
+    loaded = sources.load(get_task(task), language, split, Data(**{"source": "hub", **data}))
     examples = [[getattr(e, f.name) for f in dataclasses.fields(e)] for e in loaded.examples]
     return {"examples": examples, "gold": loaded.gold, "dropped": dict(loaded.dropped), "files": loaded.files}
 
@@ -37,7 +38,7 @@ def revision(task: str, language: str, split: str) -> str:
     from xtl.tasks import get_task
 
     forget()
-    return sources.revision(get_task(task), {"source": "hub"}, language=language, split=split)
+    return sources.revision(get_task(task), Data(source="hub"), language=language, split=split)
 
 
 def encoder(name: str) -> dict[str, Any]:
@@ -64,7 +65,7 @@ def pack(task: str, language: str, split: str, folder: str) -> list[str]:
     from xtl.data.sources.pack import pack as gather
     from xtl.tasks import get_task
 
-    return [str(p) for p in gather([(get_task(task), language, split)], {"source": "hub"}, Path(folder))]
+    return [str(p) for p in gather([(get_task(task), language, split)], Data(source="hub"), Path(folder))]
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ def stages(cache: Path, **fields: dict[str, Any]) -> dict[str, Any]:
         system=SYSTEM,
         stages=made,
     )
-    return dict(resolve(pipeline).stages.items())
+    return dict(resolve(pipeline).stages)
 
 
 def stage(cache: Path, **fields: Any) -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from xtl.data import sources
+from xtl.data.settings import Data
 from xtl.data.sources.formats.base import Files, Join
 from xtl.errors import XtlError
 from xtl.task import NLI, UPOS, Choice, Pair, Span, Tagged, Text
@@ -19,7 +20,7 @@ KIND = {"pair": Pair, "choice": Choice, "span": Span, "tag": Tagged, "retrieve":
 
 
 def data(copy="original", **options):
-    return {"source": "files", "root": str(FIXTURES / copy), "options": options}
+    return Data(source="files", root=str(FIXTURES / copy), options=options)
 
 
 def load(task, language, split, copy="original", **options):
@@ -211,7 +212,7 @@ def test_medical_options_are_counted_from_one_in_the_original_files_and_hidden_i
         path.parent.mkdir(exist_ok=True)
         path.write_text(original.replace('"cop": 2', wrong))
         with pytest.raises(XtlError, match=message):
-            sources.load(get_task("medmcqa"), "en", "dev", {"source": "files", "root": str(tmp_path), "options": {}})
+            sources.load(get_task("medmcqa"), "en", "dev", Data(source="files", root=str(tmp_path)))
 
 
 def test_biomedical_articles_can_be_cut_to_the_passage_with_the_answer():
@@ -297,7 +298,7 @@ def test_mewslix_marks_the_mention_and_joins_it_to_its_entity():
 @pytest.mark.parametrize(("below", "inside"), [("panx_dataset/", ""), ("", "./"), ("panx_dataset/", "en/")])
 def test_panx_is_read_from_the_archives_of_its_distribution(tmp_path, below, inside):
     root = panx_archives(tmp_path, below, inside)
-    there = {"source": "files", "root": str(root), "options": {}}
+    there = Data(source="files", root=str(root))
     panx = get_task("panx")
     assert sources.languages(panx, there) == ("en",)
     for split in ("train", "dev", "test"):
@@ -309,7 +310,7 @@ def test_panx_is_read_from_the_archives_of_its_distribution(tmp_path, below, ins
 def test_panx_archive_that_is_cut_off_or_lacks_a_split_is_one_line(tmp_path):
     root = panx_archives(tmp_path, "", "", splits=("dev", "extra", "test"))
     archive = root / "panx/en.tar.gz"
-    there = {"source": "files", "root": str(root), "options": {}}
+    there = Data(source="files", root=str(root))
 
     def error(split):
         with pytest.raises(XtlError) as caught:

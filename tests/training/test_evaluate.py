@@ -11,6 +11,7 @@ from tests.support.stages import WORLD
 from xtl import world
 from xtl.benchmark import prediction_files
 from xtl.data.rows import Encoded
+from xtl.data.settings import Data
 from xtl.data.tokenizer import load_tokenizer
 from xtl.errors import XtlError
 from xtl.models.encoder import EncoderConfig
@@ -21,7 +22,7 @@ from xtl.training import state
 from xtl.training.evaluator import Evaluated, batch_shape, evaluate, first_examples, head_for
 from xtl.training.selection import Selection, collapse, majority_share
 
-DATA = {"source": "world", "root": "", "cache": "", "tokenizer": "world", "world": WORLD}
+DATA = Data(source="world", tokenizer="world", world=WORLD)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,7 @@ def test_predictions_do_not_depend_on_batching_nor_mesh(task, head, config, toke
 
 
 def test_retrieval_needs_no_head_and_reports_pairs_without_shared_words(config, tokenizer):
-    data = DATA | {"world": WORLD | {"anchor_free": 0.5}}
+    data = replace(DATA, world=WORLD | {"anchor_free": 0.5})
     params = state.init(config, (), tiny.one_device(), seed=0)["params"]
     task = get_task("tatoeba")
     result = evaluate(

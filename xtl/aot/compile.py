@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -156,7 +155,7 @@ def train_arguments(step: Step, mesh: Mesh) -> tuple[Any, ...]:
     everywhere = state.everywhere(mesh)
     hyper = {
         name: jax.ShapeDtypeStruct((), jnp.float32, sharding=everywhere)
-        for name in optim.hyper(SimpleNamespace(**schema.TRAIN), steps=1)
+        for name in optim.hyper(schema.Train(), steps=1)
     }
     seed = jax.ShapeDtypeStruct((), jnp.uint32, sharding=everywhere)
     return state.target(step.config, (step.task,), mesh), _batch(step, mesh), hyper, seed

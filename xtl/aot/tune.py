@@ -218,7 +218,7 @@ def report(args: Any, console: Any, topology: Topology, devices: Sequence[Any], 
         if step.kind != "train":
             continue
         stage = stages[step.stages[0]]
-        tuner = Tuner(step, topology, devices, Path(args.cache).expanduser(), stage.system.flags.to_dict())
+        tuner = Tuner(step, topology, devices, Path(args.cache).expanduser(), dict(stage.system.flags))
         rows = args.rows or max(1, step.shape.rows // len(devices))
         space = search_space(step.config, len(devices), rows=rows)
         first = Choice(rows, 1, len(devices), 1, "none", 0, space["attention"][0], "table")

@@ -12,22 +12,13 @@ A file in configs/ wraps such lines in `get_config(arg)`; the command line and `
 config leaves open (languages, lengths, digests of the data) `resolve` fills in.
 """
 
-from xtl.config.build import (
-    arguments,
-    bare,
-    encoder,
-    grid,
-    load_config,
-    merged,
-    override,
-    pipeline,
-    stage,
-    swept,
-    targets,
-)
+from xtl.config.build import bare, encoder, pipeline, stage
+from xtl.config.completion import task_weights, with_steps
 from xtl.config.fingerprint import fingerprints
+from xtl.config.grids import grid, merged, swept, targets
+from xtl.config.load import arguments, load_config, override
 from xtl.config.recipes import intermediate, recipe
-from xtl.config.resolution import resolve, task_weights, with_steps
+from xtl.config.resolution import resolve
 
 __all__ = [
     "arguments",

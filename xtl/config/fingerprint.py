@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
+from xtl.config.schema import Stage, as_dict
 from xtl.errors import XtlError
 
 NUMERICS = 1  # raised when the code gives other numbers for the same config: then nothing done before counts as done
@@ -35,42 +34,44 @@ def parent_of(start: str) -> str | None:
     return start.removeprefix("stage:") if start.startswith("stage:") else None
 
 
-def fingerprints(stages: Mapping[str, Any]) -> dict[str, Fingerprint]:
+def fingerprints(stages: Mapping[str, Stage]) -> dict[str, Fingerprint]:
     """The fingerprint of every resolved stage, by name."""
-    parents = {name: tuple(filter(None, [parent_of(stage["start"])])) for name, stage in stages.items()}
-    found: dict[str, Fingerprint] = {}
+    parents = {name: tuple(filter(None, [parent_of(stage.start)])) for name, stage in stages.items()}
+    prints: dict[str, Fingerprint] = {}
     for name in graphlib.TopologicalSorter(parents).static_order():
-        found[name] = _fingerprint(stages[name], found)
-    return found
+        prints[name] = _fingerprint(stages[name], prints)
+    return prints
 
 
-def _fingerprint(stage: Mapping[str, Any], known: Mapping[str, Fingerprint]) -> Fingerprint:
-    data, revision = stage["data"], stage["data"]["revision"]
-    parent = parent_of(stage["start"])
-    origin = known[parent].training if parent else _start_digest(stage["start"])
+def _fingerprint(stage: Stage, known: Mapping[str, Fingerprint]) -> Fingerprint:
+    section, revision = as_dict(stage), stage.data.revision
+    parent = parent_of(stage.start)
+    origin = known[parent].training if parent else _start_digest(stage.start)
     common = {
         "numerics": NUMERICS,
         "start": origin,
-        "encoder": {key: value for key, value in stage["encoder"].items() if key != "size"},
-        "source": data["source"],
-        "tokenizer": _tokenizer_digest(data["tokenizer"]),
-        "world": data["world"],
+        "encoder": {key: value for key, value in section["encoder"].items() if key != "size"},
+        "source": stage.data.source,
+        "tokenizer": _tokenizer_digest(stage.data.tokenizer),
+        "world": stage.data.world,
     }
     training = origin
-    if stage["tasks"]:
-        select = dict(stage["select"]) if stage["select"]["every"] else {}
-        seen = [f"train/{name}" for name in stage["tasks"]] + [f"dev/{name}" for name in select.get("tasks", ())]
+    if stage.tasks:
+        select = section["select"] if stage.select.every else {}
+        seen = [f"train/{name}" for name in stage.tasks] + [f"dev/{name}" for name in select.get("tasks", ())]
         training = digest(
             {
                 **common,
-                "seed": stage["seed"],
-                "tasks": list(stage["tasks"].items()),  # their order decides which one a step draws
-                "train": stage["train"],
+                "seed": stage.seed,
+                "tasks": list(section["tasks"].items()),  # their order decides which one a step draws
+                "train": section["train"],
                 "select": select,
                 "revision": {key: revision[key] for key in seen},
             }
         )
-    evaluated = {name: {**entry, "languages": sorted(entry["languages"])} for name, entry in stage["evaluate"].items()}
+    evaluated = {
+        name: {**entry, "languages": sorted(entry["languages"])} for name, entry in section["evaluate"].items()
+    }
     full = digest(
         {
             **common,
@@ -83,16 +84,12 @@ def _fingerprint(stage: Mapping[str, Any], known: Mapping[str, Fingerprint]) -> 
 
 
 def digest(value: Any) -> str:
-    """sha256 of a value's canonical JSON."""
-    if isinstance(value, ConfigDict):
-        value = value.to_dict()
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=_jsonable)
+    """sha256 of a value's canonical JSON. XtlError for a value that JSON has no form for."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=_refused)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, ConfigDict):
-        return value.to_dict()
+def _refused(value: Any) -> Any:
     raise XtlError(f"a config value of type {type(value).__name__} cannot be stored: {value!r}")
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from xtl.errors import XtlError, nearest
+from xtl.tasks import get_task
 
 Fields = dict[str, Any]
 
@@ -140,8 +141,6 @@ def intermediate(
 
 
 def _target(task: str, *, batch: int, length: int, train: Fields, select: Fields | None = None) -> Fields:
-    from xtl.tasks import get_task
-
     trained = get_task(task).train or task
     fields: Fields = {"tasks": {trained: {"batch_size": batch, "max_length": length}}, "train": train}
     if select:
@@ -151,6 +150,4 @@ def _target(task: str, *, batch: int, length: int, train: Fields, select: Fields
 
 def small_head(task: str) -> Fields:
     """Options of a task for a small encoder: one dense layer for pairs; two do not train in a few hundred steps."""
-    from xtl.tasks import get_task
-
     return {"head": "hf"} if get_task(task).family == "pair" else {}

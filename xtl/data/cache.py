@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 from xtl import files
 from xtl.data import sources
 from xtl.data.rows import Encoded
+from xtl.data.settings import Data
 from xtl.data.tokenizer import Tokenizer
 from xtl.errors import XtlError
 from xtl.families import family
@@ -42,7 +43,7 @@ def encoded(
     language: str,
     split: str,
     *,
-    data: Mapping[str, Any],
+    data: Data,
     tokenizer: Tokenizer,
     max_length: int,
     train: bool,
@@ -50,13 +51,13 @@ def encoded(
     progress: Progress | None = None,
     wait_s: float = 3600,
 ) -> Encoded:
-    """The encoded examples, from the cache under `data["cache"]`, built on first use; arrays are read-only maps.
+    """The encoded examples, from the cache under `data.cache`, built on first use; arrays are read-only maps.
 
     Args:
       progress: called with (examples done, examples in all) while an entry is built.
       wait_s: how long to wait for another process that is building the same entry.
 
-    Raises XtlError for data that cannot be read or encoded, or when the wait is over. With an empty `data["cache"]`
+    Raises XtlError for data that cannot be read or encoded, or when the wait is over. With an empty `data.cache`
     nothing is stored.
     """
     module, options = family(task), dict(options or {})
@@ -68,7 +69,7 @@ def encoded(
             made = module.encode(task, chunk, tokenizer, max_length=max_length, train=train, **options)
             yield _renumbered(made, start), start + len(chunk), len(examples)
 
-    folder = data.get("cache") or ""
+    folder = data.cache
     if not folder:
         return _joined(chunks(), progress)
     if files.is_remote(folder):

@@ -29,7 +29,7 @@ def load_gold(stage: Stage, target: str, language: str) -> Gold:
     entry, task = stage.config["evaluate"][target], get_task(target)
     if entry["split"] != "test":
         raise XtlError(f"{target}: predictions are stored for test sets only, this is {entry['split']}")
-    loaded = sources.load(task, language, entry["split"], stage.config["data"])
+    loaded = sources.load(task, language, entry["split"], stage.settings.data)
     if entry["limit"]:
         loaded = Loaded(loaded.examples[: entry["limit"]], loaded.gold)
     return task, language, loaded

@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from xtl import files
+from xtl.config.completion import for_run
 from xtl.config.fingerprint import fingerprints, parent_of
-from xtl.config.schema import to_config
+from xtl.config.schema import Pipeline, Stage, as_dict
 from xtl.errors import XtlError, nearest
 from xtl.runs import restarts, results
 from xtl.runs.workdir import Status, Workdir, jsonable, now, provenance
@@ -38,7 +37,7 @@ class Unit:
     fingerprint: str
     training: str
     names: tuple[str, ...]
-    stage: ConfigDict
+    stage: Stage
     parents: tuple[str, ...]  # fingerprints
 
     @property
@@ -49,9 +48,9 @@ class Unit:
 class Graph:
     """A resolved pipeline as units of work, parents before children, otherwise in the order of the config."""
 
-    def __init__(self, pipeline: ConfigDict):
+    def __init__(self, pipeline: Pipeline):
         self.name: str = pipeline.name
-        self.stages: dict[str, ConfigDict] = dict(pipeline.stages.items())
+        self.stages: dict[str, Stage] = dict(pipeline.stages)
         prints = fingerprints(self.stages)
         self.of = {name: prints[name].full for name in self.stages}
         self.units: dict[str, Unit] = {}
@@ -283,9 +282,9 @@ class _Work:
         """What training returned, after as many restarts at a lower learning rate as a collapse takes."""
         parents = [self.workdir.folder(parent, self.graph.units[parent].name) for parent in unit.parents]
         while True:
-            stage = restarts.lowered(self._stage(unit), folder)
+            stage = for_run(unit.stage, cache=str(self.workdir.cache), rate=restarts.rate(folder))
             if writes:
-                self.workdir.write_config(folder, stage.to_dict())
+                self.workdir.write_config(folder, as_dict(stage))
             result = train(stage, folder, parent=parents[0] if parents else None, on_event=on_event)
             _verify(stage, folder)
             before = restarts.given_up(folder)
@@ -299,14 +298,6 @@ class _Work:
                 restarts.give_up(stage, folder, collapsed)
             multihost.barrier(f"restarting/{folder}/{len(before)}")
             on_event({"kind": "note", "text": f"collapsed ({collapsed}): again at half the learning rate"})
-
-    def _stage(self, unit: Unit) -> ConfigDict:
-        """The stage with what depends on this WORKDIR: where tokenised data is kept."""
-        plain = unit.stage.to_dict()
-        plain["data"]["cache"] = plain["data"]["cache"] or str(self.workdir.cache)
-        stage = to_config(plain)
-        stage.lock()
-        return stage
 
 
 def _trainer() -> Train:
@@ -322,7 +313,7 @@ def _slim(folder: Path) -> None:
     checkpoint.slim(folder / "checkpoints")
 
 
-def _verify(stage: ConfigDict, folder: Path) -> None:
+def _verify(stage: Stage, folder: Path) -> None:
     """Nothing half-written is taken for done: every language of every evaluated task has its scores."""
     for task, entry in stage.evaluate.items():
         scored = files.read_json(folder / "eval" / f"{task}.json")["languages"]

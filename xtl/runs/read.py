@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from xtl import files
+from xtl.config import schema
 from xtl.logs import read_lines
 from xtl.models import flops
 from xtl.runs import results
@@ -36,6 +37,11 @@ class Stage:
     status: Mapping[str, Any]
     log: tuple[Mapping[str, Any], ...]  # metrics.jsonl
     evaluations: Mapping[str, Mapping[str, Any]]  # task -> eval/<task>.json
+
+    @property
+    def settings(self) -> schema.Stage:
+        """The stage as it was resolved for its run. XtlError where config.json is not there or is of another schema."""
+        return schema.read(schema.Stage, self.config, where=f"{self.folder}/config.json")
 
     @property
     def result(self) -> Mapping[str, Any]:

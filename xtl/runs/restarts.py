@@ -8,10 +8,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from xtl import files
-from xtl.config.schema import to_config
+from xtl.config.schema import Stage
 
 FACTOR = 0.5  # from one attempt to the next
 
@@ -22,16 +20,12 @@ def given_up(folder: files.Pathish) -> list[dict[str, Any]]:
     return files.read_json(path) if files.exists(path) else []
 
 
-def lowered(stage: ConfigDict, folder: files.Pathish) -> ConfigDict:
-    """The stage as it is trained after what was given up."""
-    plain = stage.to_dict()
-    plain["train"]["learning_rate"] *= FACTOR ** len(given_up(folder))
-    changed = to_config(plain)
-    changed.lock()
-    return changed
+def rate(folder: files.Pathish) -> float:
+    """By what the learning rate is multiplied after what was given up."""
+    return FACTOR ** len(given_up(folder))
 
 
-def give_up(stage: ConfigDict, folder: Path, reason: str) -> None:
+def give_up(stage: Stage, folder: Path, reason: str) -> None:
     """Put an attempt on record and clear its traces away."""
     record = [*given_up(folder), {"learning_rate": stage.train.learning_rate, "reason": reason}]
     for name in ("checkpoints", "eval", "predictions"):

@@ -9,7 +9,6 @@ import pandas as pd
 
 from xtl import files
 from xtl.config.fingerprint import digest
-from xtl.config.schema import to_config
 from xtl.data import sources
 from xtl.data.tokenizer import load_tokenizer
 from xtl.errors import XtlError
@@ -63,7 +62,7 @@ def _kept(workdir: Workdir, name: str, asked: Any, make: Callable[[], Any]) -> A
 
 def text_sizes(workdir: Workdir, name: str, pretraining: Stage) -> dict[str, float]:
     """GiB of text (UTF-8) by language that an MLM stage of pipeline `name` was trained on. Read once, and then kept."""
-    task, data = get_task("mlm"), pretraining.config["data"]
+    task, data = get_task("mlm"), pretraining.settings.data
 
     def size(language: str) -> float:
         examples = sources.load(task, language, "train", data).examples
@@ -76,10 +75,10 @@ def text_sizes(workdir: Workdir, name: str, pretraining: Stage) -> dict[str, flo
 def _measured(
     found: "Finished", base: Any, tasks: Mapping[str, str], count: int, layer: int
 ) -> list[dict[str, str | float]]:
-    stage = to_config(base.config)
+    stage = base.settings
     parents = [found.run.stages[name].folder for name in base.parents]
     vectors = Vectors(stage, Path(parents[0]) if parents else None, layer=layer)
-    data = base.config["data"]
+    data = stage.data
     said = {f"i/{name}": texts(get_task(task), SOURCE, "train", data, count=count) for name, task in tasks.items()}
     for target in found.run.targets:
         said[f"t/{target}"] = _english(found, target, count)
@@ -122,7 +121,7 @@ def _measured(
 def _english(found: "Finished", target: str, count: int) -> list[str]:
     """English texts of a target: of its test data, of the pool of retrieval, else of what it is trained on."""
     task, stage = get_task(target), found.stage_of(target)
-    split, data = stage.evaluations[target]["split"], stage.config["data"]
+    split, data = stage.evaluations[target]["split"], stage.settings.data
     if task.family == "retrieve" or SOURCE in found.languages_of(target):
         return texts(task, SOURCE, split, data, count=count)
     return texts(get_task(task.train or target), SOURCE, "train", data, count=count)
@@ -145,7 +144,7 @@ def similarities(found: "Finished", cells: pd.DataFrame) -> pd.DataFrame:
         stage = found.intermediate_stage(part.loc[part["size"].astype(int).idxmax(), "intermediate"])
         (task, entry), *_ = stage.config["tasks"].items()
         sides[form, name] = texts(
-            get_task(task), SOURCE, "train", stage.config["data"], count=count, limit=entry["limit"]
+            get_task(task), SOURCE, "train", stage.settings.data, count=count, limit=entry["limit"]
         )
     n = min(len(side) for side in (*sides.values(), *english.values()))
     rows = [
@@ -169,7 +168,7 @@ def richness(found: "Finished", languages: Sequence[str], *, words: int = 20_000
 
     task, split = (found.settings["parallel"][key] for key in ("task", "split"))
     data = found.data
-    tokenizer = load_tokenizer(data["tokenizer"], data["world"])
+    tokenizer = load_tokenizer(data.tokenizer, data.world)
     rows = {}
     for code in languages:
         if code in morphology.NO_SPACES:

@@ -13,6 +13,8 @@ import pandas as pd
 
 from xtl import files
 from xtl.benchmark.prediction_files import file_path, kind_of
+from xtl.config.schema import plain
+from xtl.data.settings import Data
 from xtl.errors import XtlError, nearest
 from xtl.runs.read import Run, Stage, read_run
 from xtl.runs.workdir import Workdir
@@ -28,14 +30,14 @@ def record(workdir: Workdir, pipeline: str, config: Any) -> None:
 
     XtlError for an unknown study, or one whose stages cannot be compared.
     """
-    study = _plain(config.get("study") or {})
+    study = plain(config.get("study") or {})
     if not study:
         return
     if study.get("name") not in STUDIES:
         raise XtlError(f"config.study.name: there is no study {study.get('name')!r}.{nearest(study['name'], STUDIES)}")
     if study["name"] == "morphology":
         retrieving = {
-            f"{name} ({task})": _plain(entry["options"])
+            f"{name} ({task})": plain(entry["options"])
             for name, stage in config.stages.items()
             for task, entry in stage.evaluate.items()
             if family_of(task) == "retrieve"
@@ -49,12 +51,6 @@ def recorded(workdir: Workdir) -> dict[str, dict[str, Any]]:
     known = dict.fromkeys(entry["pipeline"] for entry in workdir.read_plan())
     paths = {name: workdir.path / "studies" / f"{name}.json" for name in known}
     return {name: files.read_json(path) for name, path in paths.items() if path.exists()}
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "items"):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 # ---------------------------------------------------------------- what an analysis sees
@@ -77,9 +73,9 @@ class Finished:
     unlabelled: int  # rows of results.csv without a score
 
     @property
-    def data(self) -> Mapping[str, Any]:
+    def data(self) -> Data:
         """Where the data came from; the same for every stage, but for options of single tasks."""
-        return next(stage.config["data"] for stage in self.run.units if stage.config)
+        return next(stage.settings.data for stage in self.run.units if stage.config)
 
     def of_family(self, *names: str) -> pd.DataFrame:
         """The scores of the targets of these task families."""
@@ -302,7 +298,7 @@ def _morphology(found: Finished) -> Analysis:
     measures = richness(found, trained)
     languages = found.languages.assign(mattr=measures["mattr"].reindex(found.languages.index))
     relatives = None
-    if found.data["source"] != "world":
+    if found.data.source != "world":
         family = found.languages["family"]
         relatives = {code: tuple(family.index[family == family[code]]) for code in trained}
     others = measures.loc[[code for code in trained if code != tables.SOURCE], "mattr"]

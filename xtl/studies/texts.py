@@ -1,12 +1,13 @@
 """Texts of a task's examples, and their vectors from one layer of an encoder: what divergence is measured on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from xtl.data import sources
+from xtl.data.settings import Data
 from xtl.errors import XtlError
 from xtl.task import Choice, Example, Pair, Span, Tagged, Task, Text
 
@@ -30,9 +31,7 @@ def text_of(example: Example, language: str = SOURCE) -> str:
     raise XtlError(f"an example of type {type(example).__name__} has no text")
 
 
-def texts(
-    task: Task, language: str, split: str, data: Mapping[str, Any], *, count: int, limit: int = 0, seed: int = 0
-) -> list[str]:
+def texts(task: Task, language: str, split: str, data: Data, *, count: int, limit: int = 0, seed: int = 0) -> list[str]:
     """`count` different texts of one language, drawn without replacement by (task, language, seed).
 
     limit: of the first so many examples (0: all). Retrieval pairs a language with English: "en" is the pool of the

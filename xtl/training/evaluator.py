@@ -19,12 +19,14 @@ from xtl.data import cache, sources
 from xtl.data.batches import EvalBatches
 from xtl.data.prefetch import prefetched
 from xtl.data.rows import Encoded
+from xtl.data.settings import Data
 from xtl.data.tokenizer import Tokenizer
 from xtl.errors import XtlError
 from xtl.families import family
+from xtl.families.heads import head_for
 from xtl.models.encoder import EncoderConfig
 from xtl.parallel import multihost
-from xtl.task import Loaded, Task
+from xtl.task import Loaded, Task, with_options
 from xtl.tasks import get_task
 from xtl.training import state
 from xtl.training.step import build_eval_step, place
@@ -84,7 +86,7 @@ def evaluate(
     task: Task,
     languages: Sequence[str],
     split: str,
-    data: Mapping[str, Any],
+    data: Data,
     tokenizer: Tokenizer,
     mesh: Mesh,
     max_length: int = 0,
@@ -130,7 +132,7 @@ def evaluate(
         for language in languages
     }
     shape = batch_shape(list(parts.values()), mesh=mesh, rows=eval_rows)
-    head = head_for(task, params["heads"])
+    head = head_for(task, {name: get_task(name) for name in params["heads"]})
     task = with_options(task, {**(head_options or {}).get(head or "", {}), **options})
     chosen = {"encoder": params["encoder"], "heads": {} if head is None else {head: params["heads"][head]}}
     step = build_eval_step(config, task, mesh, tuple(sorted((k, _frozen(v)) for k, v in options.items())))
@@ -172,37 +174,13 @@ def _outputs(
             yield jax.device_get(pending)
 
 
-def _anchor_free(task: Task, language: str, split: str, data: Mapping[str, Any]) -> dict[str, Any]:
+def _anchor_free(task: Task, language: str, split: str, data: Data) -> dict[str, Any]:
     """In the world, the sentences that share no word with English: shared words give retrieval for nothing."""
-    if task.family != "retrieve" or data["source"] != "world":
+    if task.family != "retrieve" or data.source != "world":
         return {}
     from xtl import world
 
-    return {"anchor_free": world.anchor_free(task, language, split, data["world"])}
-
-
-def head_for(task: Task, heads: Mapping[str, Any]) -> str | None:
-    """The name of the head a task is evaluated with: its own, or that of the task it trains on (xnli: mnli).
-
-    None for a family without a head. XtlError when there is none.
-    """
-    if getattr(family(task), "Head", None) is None:
-        return None
-    for name in (task.name, task.train):
-        if name in heads:
-            return name
-    fitting = [name for name in heads if same_labels(get_task(name), task)]
-    if len(fitting) == 1:
-        return fitting[0]
-    raise XtlError(
-        f"no head for {task.name} among the trained ones ({', '.join(heads) or 'none'}): train it on "
-        f"{task.train or task.name}, or start from a stage that has"
-    )
-
-
-def same_labels(a: Task, b: Task) -> bool:
-    """Whether two tasks share a label space, so that one's head means the same to the other."""
-    return a.family == b.family and a.labels == b.labels
+    return {"anchor_free": world.anchor_free(task, language, split, data.world)}
 
 
 # ---------------------------------------------------------------- encoded examples and batch shapes
@@ -213,7 +191,7 @@ def encoded_part(
     language: str,
     split: str,
     *,
-    data: Mapping[str, Any],
+    data: Data,
     tokenizer: Tokenizer,
     max_length: int,
     limit: int,
@@ -309,7 +287,7 @@ def evaluate_stage(
                 mesh=mesh,
                 max_length=evaluation_length(task, stage),
                 limit=entry.limit,
-                options=entry.options.to_dict(),
+                options=entry.options,
                 head_options=head_options,
                 eval_rows=stage.system.eval_rows,
                 ahead=stage.system.prefetch,
@@ -324,7 +302,7 @@ def evaluate_stage(
     return averages
 
 
-def write_predictions(result: Evaluated, folder: files.Pathish, *, data: Mapping[str, Any], limit: int = 0) -> None:
+def write_predictions(result: Evaluated, folder: files.Pathish, *, data: Data, limit: int = 0) -> None:
     """predictions/<task>/test-<language>.* of an evaluated test set, in the benchmark's own formats."""
     from xtl.benchmark import submission
 
@@ -343,9 +321,3 @@ def evaluation_length(task: Task, stage: Any) -> int:
         if name in stage.tasks:
             return stage.tasks[name].max_length
     return min(task.max_length, stage.encoder.max_positions - 2)
-
-
-def with_options(task: Task, options: Any) -> Task:
-    """The task with a stage's options over its own."""
-    options = options.to_dict() if hasattr(options, "to_dict") else dict(options)
-    return replace(task, options={**task.options, **options}) if options else task

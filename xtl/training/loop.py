@@ -19,19 +19,22 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from xtl import __version__, files, logs
-from xtl.config.resolution import task_weights, with_steps
+from xtl.config import schema
+from xtl.config.completion import task_weights, with_steps
+from xtl.config.schema import Stage
 from xtl.data import order
 from xtl.data.batches import TrainStream, TrainTask
 from xtl.data.prefetch import prefetched
 from xtl.data.tokenizer import Tokenizer, load_tokenizer
 from xtl.errors import XtlError
 from xtl.families import family
+from xtl.families.heads import same_labels
 from xtl.models import flops
 from xtl.models.encoder import EncoderConfig
 from xtl.parallel import multihost
 from xtl.parallel.compiler_flags import compiler_flags
 from xtl.parallel.mesh import make_mesh
-from xtl.task import Task
+from xtl.task import Task, with_options
 from xtl.tasks import get_task
 from xtl.training import checkpoint, optim, state
 from xtl.training.checkpoint import Checkpoints
@@ -41,8 +44,6 @@ from xtl.training.evaluator import (
     evaluate,
     evaluate_stage,
     evaluation_length,
-    same_labels,
-    with_options,
 )
 from xtl.training.goodput import Goodput
 from xtl.training.meter import Meter
@@ -51,7 +52,6 @@ from xtl.training.selection import Selection, collapse, majority_share
 from xtl.training.step import build_train_step, place
 
 Tree = Any
-Stage = Any  # a locked ConfigDict, see xtl/config/schema.py
 OnEvent = Callable[[dict[str, Any]], None]
 
 SECOND_SHAPE = 2000  # steps from which a second compile for smaller batches pays
@@ -79,8 +79,8 @@ def train(
     if stage.system.compile_cache:
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser(stage.system.compile_cache))
     clock = Goodput(folder if multihost.is_first() else None)
-    mesh = make_mesh(_plain(stage.system.mesh)) if mesh is None else mesh
-    config, tokenizer = state.encoder_config(stage), load_tokenizer(stage.data.tokenizer, _plain(stage.data.world))
+    mesh = make_mesh(vars(stage.system.mesh)) if mesh is None else mesh
+    config, tokenizer = state.encoder_config(stage), load_tokenizer(stage.data.tokenizer, stage.data.world)
     if tokenizer.vocab_size > config.vocab_size:
         raise XtlError(f"stage {stage.name}: {tokenizer.vocab_size} pieces do not fit vocab_size={config.vocab_size}")
     run = _Run(stage, folder, parent, mesh, config, tokenizer, on_event)
@@ -93,7 +93,7 @@ def train(
     steps = stage.train.steps
     stream = _stream(run, tasks, parts)
     kind = flops.chip(mesh.devices.flat[0].device_kind)
-    flags = tuple(sorted(compiler_flags(kind, _plain(stage.system.flags)).items()))
+    flags = tuple(sorted(compiler_flags(kind, stage.system.flags).items()))
     step_of = {name: build_train_step(config, task, mesh, flags) for name, task in tasks.items()}
     hyper, seed = jax.device_put((optim.hyper(stage.train), np.uint32(stage.seed)), state.everywhere(mesh))
     select = stage.select if stage.select.every else None
@@ -214,7 +214,7 @@ def train(
 
     # ---------------------------------------------------------------- evaluate
     with clock("evaluating"):
-        options = {name: _plain(entry.options) for name, entry in stage.tasks.items()}
+        options = {name: dict(entry.options) for name, entry in stage.tasks.items()}
         averages = _evaluate(run, params, head_options=options)
     clock.mark(done)
     records = logs.read_lines(files.join(folder, "metrics.jsonl"))
@@ -267,7 +267,7 @@ def _training_parts(task: Task, run: _Run) -> list[Any]:
             tokenizer=run.tokenizer,
             max_length=entry.max_length,
             limit=entry.limit,
-            options=_plain(entry.options),
+            options=entry.options,
             train=True,
         )
         for language in entry.languages
@@ -338,7 +338,7 @@ def _judged(run: _Run, params: Tree, task: Task) -> Evaluated:
         mesh=run.mesh,
         max_length=evaluation_length(task, stage),
         limit=select.examples,
-        head_options={name: _plain(entry.options) for name, entry in stage.tasks.items()},
+        head_options={name: dict(entry.options) for name, entry in stage.tasks.items()},
         eval_rows=stage.system.eval_rows,
         ahead=stage.system.prefetch,
     )
@@ -435,9 +435,9 @@ def _about(run: _Run, tasks: Mapping[str, Task], origin: Mapping[str, Any]) -> d
     """What every checkpoint of the stage says of itself."""
     return {
         "stage": run.stage.name,
-        "encoder": run.stage.encoder.to_dict(),
+        "encoder": schema.as_dict(run.stage.encoder),
         "heads": {
-            name: {"family": task.family, "labels": list(task.labels), "options": _plain(run.stage.tasks[name].options)}
+            name: {"family": task.family, "labels": list(task.labels), "options": dict(run.stage.tasks[name].options)}
             for name, task in tasks.items()
         },
         "tokenizer": run.tokenizer.fingerprint,
@@ -445,10 +445,6 @@ def _about(run: _Run, tasks: Mapping[str, Task], origin: Mapping[str, Any]) -> d
         "xtl": __version__,
         "jax": jax.__version__,
     }
-
-
-def _plain(section: Any) -> dict[str, Any]:
-    return section.to_dict() if hasattr(section, "to_dict") else dict(section)
 
 
 # ---------------------------------------------------------------- stages that only evaluate

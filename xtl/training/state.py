@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from xtl.config.schema import Stage
 from xtl.families import family
 from xtl.models.encoder import Encoder, EncoderConfig
 from xtl.parallel import mesh as meshes
@@ -27,7 +28,7 @@ Tree = Any
 Heads = tuple[Task, ...]  # the tasks whose heads the state holds; a head has its task's name
 
 
-def encoder_config(stage: Any, *, platform: str | None = None) -> EncoderConfig:
+def encoder_config(stage: Stage, *, platform: str | None = None) -> EncoderConfig:
     """The EncoderConfig of a resolved stage: its `encoder` section, and `system` for how to run it.
 
     `remat` "auto" stores everything on a CPU and recomputes all but attention's output elsewhere; `attention` "auto" is
@@ -42,8 +43,8 @@ def encoder_config(stage: Any, *, platform: str | None = None) -> EncoderConfig:
         width = math.lcm(stage.encoder.hidden // stage.encoder.heads, 128)  # lanes that a step of the kernel fills
         fills = stage.encoder.hidden // abs(system.mesh.tensor) % width == 0
         attention = "fused" if platform == "tpu" and fills else "xla"
-    shape = {name: value for name, value in stage.encoder.items() if name in names}
-    return EncoderConfig(**shape, attention=attention, remat=remat, scan=int(system.scan))
+    shape = {name: value for name, value in vars(stage.encoder).items() if name in names}
+    return EncoderConfig(**shape, attention=attention, remat=remat, scan=system.scan)
 
 
 # ---------------------------------------------------------------- graphs: modules without their weights

@@ -27,7 +27,7 @@ def compile_(args: Any) -> None:
     if missing := [name for name in args.stage if name not in resolved.stages]:
         raise XtlError(f"--stage: the config has no stage {missing[0]!r}")
     devices = chips.devices(topology)
-    meshes = {name: make_mesh(_plain(stage.system.mesh), devices=devices) for name, stage in stages.items()}
+    meshes = {name: make_mesh(vars(stage.system.mesh), devices=devices) for name, stage in stages.items()}
     shards = {name: mesh.shape["data"] * mesh.shape["fsdp"] for name, mesh in meshes.items()}
     console = cli.console(args)
     if args.tune:
@@ -41,7 +41,7 @@ def compile_(args: Any) -> None:
     results = []
     for step in planned:
         stage = step.stages[0]
-        flags = compiler_flags(topology.chip.name, _plain(stages[stage].system.flags))
+        flags = compiler_flags(topology.chip.name, stages[stage].system.flags)
         compiled = aot.compile_step(step, topology, meshes[stage], flags=flags)
         results.append(compiled)
         console.print(describe(compiled, meshes[stage].shape), highlight=False, soft_wrap=True)
@@ -103,7 +103,3 @@ def summary(results: Any) -> Grid:
             f"{one.compile_seconds:.0f} s",
         )
     return grid
-
-
-def _plain(section: Any) -> dict[str, Any]:
-    return section.to_dict() if hasattr(section, "to_dict") else dict(section)

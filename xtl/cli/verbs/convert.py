@@ -39,7 +39,7 @@ def import_(args: Any) -> None:
     if loaded.lm_head is not None:
         described["mlm"] = {"family": "mlm", "labels": [], "options": {}}
         heads["mlm"] = loaded.lm_head
-    shape = {key: value for key, value in asdict(loaded.config).items() if key in schema.ENCODER}
+    shape = {key: value for key, value in asdict(loaded.config).items() if key in schema.types_of(schema.Encoder)}
     about = {"encoder": {"size": "base", **shape}, "heads": described, "origin": {"model": str(args.model)}}
     params = {"encoder": nnx.to_pure_dict(loaded.params), "heads": heads}
     folder = checkpoint.save_encoder(out, params, {"stage": "", **about, "xtl": __version__})

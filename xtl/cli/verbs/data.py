@@ -1,6 +1,6 @@
 """`xtl data`: what a source holds, whether it is sound, and a copy of it for machines without internet."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,9 @@ from rich import box
 from rich.table import Table as Grid
 
 from xtl.cli import main as cli
+from xtl.config import schema
 from xtl.data import sources
+from xtl.data.settings import Data
 from xtl.data.sources import doctor, pack
 from xtl.errors import XtlError
 from xtl.task import Task
@@ -23,7 +25,7 @@ def data(args: Any) -> int:
     config = cli.load(args)
     names = [n for n in args.task.split(",") if n]
     tasks = list(catalog().values()) if names in ([], ["all"]) else [get_task(n) for n in names]
-    section = config.data.to_dict()
+    section = schema.read(Data, config.data, where="config.data")
     if getattr(args, "pack", ""):
         return _pack(args, config, tasks, section)
     console = cli.console(args)
@@ -109,7 +111,7 @@ def _plain(text: str) -> str:
 # ---------------------------------------------------------------- packing
 
 
-def _pack(args: Any, config: Any, tasks: list[Task], section: Mapping[str, Any]) -> int:
+def _pack(args: Any, config: Any, tasks: list[Task], section: Data) -> int:
     folder = Path(args.pack)
     if args.config:
         jobs = list(_of_pipeline(config))
@@ -119,7 +121,7 @@ def _pack(args: Any, config: Any, tasks: list[Task], section: Mapping[str, Any])
     console = cli.console(args)
     for source, wanted in jobs:
         if not wanted:
-            raise XtlError(f"nothing to pack: source {source['source']} holds none of the tasks")
+            raise XtlError(f"nothing to pack: source {source.source} holds none of the tasks")
         with console.status(f"packing {len(wanted)} sets"):
             written += pack.pack(wanted, source, folder)
     console.print(f"packed   {len(written)} files or folders into {folder}; use it with --config.data.root={folder}")
@@ -127,15 +129,15 @@ def _pack(args: Any, config: Any, tasks: list[Task], section: Mapping[str, Any])
     return 0
 
 
-def _of_tasks(tasks: list[Task], section: Mapping[str, Any]) -> Iterator[pack.Wanted]:
+def _of_tasks(tasks: list[Task], section: Data) -> Iterator[pack.Wanted]:
     for task in tasks:
-        if section["source"] != "world" and getattr(task, section["source"]) is not None:
+        if section.source != "world" and getattr(task, section.source) is not None:
             for language in sources.every_language(task):
                 for split in sources.splits_present(task, language, section):
                     yield task, language, split
 
 
-def _of_pipeline(config: Any) -> Iterator[tuple[Mapping[str, Any], list[pack.Wanted]]]:
+def _of_pipeline(config: Any) -> Iterator[tuple[Data, list[pack.Wanted]]]:
     """(data section, sets) of every stage of a pipeline."""
     from xtl.config import resolve
 
@@ -144,4 +146,4 @@ def _of_pipeline(config: Any) -> Iterator[tuple[Mapping[str, Any], list[pack.Wan
         wanted += [(get_task(t), x, entry.split) for t, entry in stage.evaluate.items() for x in entry.languages]
         if stage.select.every:
             wanted += [(get_task(t), x, "dev") for t in stage.select.tasks for x in stage.select.languages]
-        yield stage.data.to_dict(), wanted
+        yield stage.data, wanted

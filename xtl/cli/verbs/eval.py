@@ -63,7 +63,7 @@ def _encoder(path: Path) -> dict[str, Any]:
     if not path.exists() and str(path).count("/") != 1:
         raise XtlError(f"{path}: there is no such checkpoint")
     shape = convert.read_config(path if path.exists() else str(path))
-    return {key: getattr(shape, key) for key in schema.ENCODER if hasattr(shape, key)}
+    return {key: getattr(shape, key) for key in schema.types_of(schema.Encoder) if hasattr(shape, key)}
 
 
 def _scores(report: dict[str, Any]) -> Grid:

@@ -4,7 +4,6 @@ import importlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 from rich import box
@@ -15,6 +14,7 @@ from xtl.cli import main as cli
 from xtl.cli.display import MARKS, purpose, tree
 from xtl.cli.emit import Request
 from xtl.config import resolve, task_weights, with_steps
+from xtl.config.completion import for_run
 from xtl.errors import Unreachable, XtlError, nearest
 from xtl.logs import duration, human
 from xtl.models import flops
@@ -156,7 +156,7 @@ def _grid(graph: Graph, costs: Mapping[str, Cost | None], states: Mapping[str, s
 
 def _cost(unit: Unit, *, count: bool, workdir: Workdir) -> Cost | None:
     """Tokens and FLOPs of training (three forwards) and of the evaluations (one)."""
-    stage, shape = unit.stage, SimpleNamespace(**unit.stage.encoder.to_dict())
+    stage, shape = unit.stage, unit.stage.encoder
     measure = _counted if count else _estimated
     cost = Cost(0, 0, 0, 0)
     if stage.tasks:
@@ -174,10 +174,10 @@ def _cost(unit: Unit, *, count: bool, workdir: Workdir) -> Cost | None:
             _add(
                 cost, sizes[name], cost.steps * shares[name] * entry.batch_size, shape, train=True, task=get_task(name)
             )
-    for name, entry in stage.evaluate.items():
+    for name, evaluated in stage.evaluate.items():
         task = get_task(name)
         length = next((stage.tasks[n].max_length for n in (name, task.train) if n in stage.tasks), task.max_length)
-        found = measure(task, entry.split, entry, stage, min(length, stage.encoder.max_positions - 2), workdir)
+        found = measure(task, evaluated.split, evaluated, stage, min(length, stage.encoder.max_positions - 2), workdir)
         if found is not None:
             _add(cost, found, found.examples, shape, train=False, task=task)
     return cost
@@ -239,9 +239,8 @@ def _counted(task: Task, split: str, entry: Any, stage: Any, length: int, workdi
     from xtl.data.tokenizer import load_tokenizer
     from xtl.training.evaluator import encoded_part
 
-    data = stage.data.to_dict()
-    data["cache"] = data["cache"] or str(workdir.cache)
-    tokenizer = load_tokenizer(data["tokenizer"], data["world"])
+    data = for_run(stage, cache=str(workdir.cache)).data
+    tokenizer = load_tokenizer(data.tokenizer, data.world)
     options = {
         "data": data,
         "tokenizer": tokenizer,

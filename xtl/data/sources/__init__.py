@@ -1,8 +1,7 @@
 """Where examples come from: one door to the four sources `files`, `hub`, `tfds` and `world`.
 
-`data` is the data section of a resolved config: source, root, cache, tokenizer, world{...}, and optionally
-sources{task: source}, for tasks that come from elsewhere than the rest, and options{task: {name: value}}, which go to
-the readers (udpos.fusion, mnli.domain).
+`data` is the data section of a stage (xtl/data/settings.py): one source, `sources` for single tasks that come from
+elsewhere, and `options` by task, which go to the readers (udpos.fusion, mnli.domain).
 """
 
 import functools
@@ -10,10 +9,10 @@ import hashlib
 import importlib
 import importlib.util
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from xtl.data.settings import Data
 from xtl.data.sources.formats.base import Files, Found, Join
 from xtl.errors import Unreachable, XtlError, nearest
 from xtl.task import Loaded, Task
@@ -21,7 +20,7 @@ from xtl.task import Loaded, Task
 SOURCES = ("files", "hub", "tfds", "world")
 
 
-def load(task: Task, language: str, split: str, data: Mapping[str, Any]) -> Loaded:
+def load(task: Task, language: str, split: str, data: Data) -> Loaded:
     """Examples of one language and split.
 
     Raises XtlError if the task has no such language or split, the source does not hold it, or what it holds is damaged.
@@ -33,7 +32,7 @@ def load(task: Task, language: str, split: str, data: Mapping[str, Any]) -> Load
     if source != "world" and language not in known:
         raise XtlError(f"task {task.name} has no language {language!r}.{nearest(language, known)}")
     if source == "world":
-        return _world().load(task, language, split, data["world"])
+        return _world().load(task, language, split, data.world)
     if source == "files":
         return _files(task)(_root(data), language, split, _options(task, data))
     return _remote(source).load(task, language, split, options=_options(task, data), root=_copies(data))
@@ -44,44 +43,44 @@ def every_language(task: Task) -> tuple[str, ...]:
     return (*task.languages, *task.languages_r, *task.options.get("translated", ()))  # type: ignore[misc]
 
 
-def languages(task: Task, data: Mapping[str, Any], *, split: str | None = None) -> tuple[str, ...]:
+def languages(task: Task, data: Data, *, split: str | None = None) -> tuple[str, ...]:
     """The task's languages that the source holds (in `split`, or in any), in the task's order."""
     source = _source(task, data)
     if source == "world":
-        return tuple(_world().languages(task, data.get("world")))
+        return tuple(_world().languages(task, data.world))
     declared = (*task.languages, *task.languages_r)
     return tuple(x for x in declared if splits_present(task, x, data) and _wanted(task, x, split, data))
 
 
-def _wanted(task: Task, language: str, split: str | None, data: Mapping[str, Any]) -> bool:
+def _wanted(task: Task, language: str, split: str | None, data: Data) -> bool:
     return split is None or split in splits_present(task, language, data)
 
 
-def splits_present(task: Task, language: str, data: Mapping[str, Any]) -> tuple[str, ...]:
+def splits_present(task: Task, language: str, data: Data) -> tuple[str, ...]:
     """The splits of a language that the source holds, in the order train, dev, test. Reads no examples."""
     source = _source(task, data)
     if source == "world":
-        return task.splits if language in _world().languages(task, data.get("world")) else ()
+        return task.splits if language in _world().languages(task, data.world) else ()
     if source == "files":
         files, root, options = _files(task), _root(data), _options(task, data)
         return tuple(s for s in task.splits if files.find(root, language, s, options) is not None)
     return _remote(source).splits(task, language, options=_options(task, data))
 
 
-def find_files(task: Task, language: str, split: str, data: Mapping[str, Any]) -> Found | None:
+def find_files(task: Task, language: str, split: str, data: Data) -> Found | None:
     """The files that loading from source `files` would read; None if they are not there."""
     return _files(task).find(_root(data), language, split, _options(task, data))
 
 
-def incomplete(task: Task, language: str, split: str, data: Mapping[str, Any]) -> list[str]:
+def incomplete(task: Task, language: str, split: str, data: Data) -> list[str]:
     """Files on disk that belong to a split which lacks others, so that it cannot be loaded."""
-    files = task.files if data["source"] == "files" else None
+    files = task.files if data.source == "files" else None
     if not isinstance(files, Files):
         return []
     return [str(p) for p in files.incomplete(_root(data), language, split, _options(task, data))]
 
 
-def revision(task: Task, data: Mapping[str, Any], *, language: str | None = None, split: str | None = None) -> str:
+def revision(task: Task, data: Data, *, language: str | None = None, split: str | None = None) -> str:
     """Digest of the content that loading would read: of everything of the task, or of one language and split.
 
     Equal content gives equal revisions wherever it lies; it goes into fingerprints.
@@ -89,7 +88,7 @@ def revision(task: Task, data: Mapping[str, Any], *, language: str | None = None
     source = _source(task, data)
     digest = hashlib.sha256(json.dumps([source, task.name, _options(task, data)], default=str).encode())
     if source == "world":
-        digest.update(json.dumps(_plain(data["world"]), sort_keys=True, default=str).encode())
+        digest.update(json.dumps(data.world, sort_keys=True, default=str).encode())
         digest.update(_source_digest("xtl.world").encode())
     else:
         for x in every_language(task) if language is None else (language,):
@@ -98,7 +97,7 @@ def revision(task: Task, data: Mapping[str, Any], *, language: str | None = None
     return digest.hexdigest()
 
 
-def _content(task: Task, source: str, language: str, split: str, data: Mapping[str, Any]) -> str:
+def _content(task: Task, source: str, language: str, split: str, data: Data) -> str:
     """What identifies the content of one language and split; "" where there is nothing."""
     if source != "files":
         options = _options(task, data)
@@ -110,8 +109,8 @@ def _content(task: Task, source: str, language: str, split: str, data: Mapping[s
 # ---------------------------------------------------------------- the sources
 
 
-def _source(task: Task, data: Mapping[str, Any]) -> str:
-    source = (data.get("sources") or {}).get(task.name) or data["source"]
+def _source(task: Task, data: Data) -> str:
+    source = data.sources.get(task.name) or data.source
     if source not in SOURCES:
         raise XtlError(f"data.source {source!r} is unknown.{nearest(source, SOURCES)}")
     if source != "world" and getattr(task, source) is None:
@@ -125,8 +124,8 @@ def _files(task: Task) -> Files | Join:
     return task.files
 
 
-def _root(data: Mapping[str, Any]) -> Path:
-    root = data.get("root") or ""
+def _root(data: Data) -> Path:
+    root = data.root
     if not root:
         raise Unreachable("data.root is not set: give the folder with the distribution files, --config.data.root=DIR")
     if not Path(root).expanduser().is_dir():
@@ -134,19 +133,13 @@ def _root(data: Mapping[str, Any]) -> Path:
     return Path(root).expanduser()
 
 
-def _copies(data: Mapping[str, Any]) -> str:
+def _copies(data: Data) -> str:
     """The folder of local copies, which hub and tfds may do without."""
-    return str(data.get("root") or "")
+    return data.root
 
 
-def _options(task: Task, data: Mapping[str, Any]) -> dict[str, Any]:
-    options = data.get("options") or {}
-    return _plain(options.get(task.name) or {})
-
-
-def _plain(value: Any) -> Any:
-    """ConfigDicts as dicts."""
-    return {k: _plain(v) for k, v in value.items()} if hasattr(value, "items") else value
+def _options(task: Task, data: Data) -> dict[str, Any]:
+    return dict(data.options.get(task.name) or {})
 
 
 def _world() -> Any:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from xtl.data import sources
+from xtl.data.settings import Data
 from xtl.errors import XtlError
 from xtl.task import Choice, Example, Loaded, Pair, Span, Tagged, Task, Text
 
@@ -58,9 +59,7 @@ class Diagnosis:
         }
 
 
-def examine(
-    tasks: Sequence[Task], data: Mapping[str, Any], *, progress: Callable[[str], None] | None = None
-) -> Diagnosis:
+def examine(tasks: Sequence[Task], data: Data, *, progress: Callable[[str], None] | None = None) -> Diagnosis:
     """Read and check every language and split of the tasks that the source holds.
 
     progress: called with "TASK SPLIT" before each split is read. Raises XtlError only if the source as a whole cannot
@@ -70,9 +69,9 @@ def examine(
     absent: dict[str, dict[str, list[str]]] = {}
     incomplete: dict[str, list[str]] = {}
     for task in tasks:
-        if data["source"] == "world":  # languages and sizes are its own, not those of the published set
+        if data.source == "world":  # languages and sizes are its own, not those of the published set
             task = replace(task, languages=sources.languages(task, data), sizes={})
-        elif getattr(task, data["source"]) is None:
+        elif getattr(task, data.source) is None:
             absent[task.name] = {split: list(task.languages) for split in task.splits}
             continue
         done, missing = _examine_task(task, data, progress)
@@ -86,7 +85,7 @@ def examine(
 
 
 def _examine_task(
-    task: Task, data: Mapping[str, Any], progress: Callable[[str], None] | None
+    task: Task, data: Data, progress: Callable[[str], None] | None
 ) -> tuple[list[Checked], dict[str, list[str]]]:
     checked, missing = [], {}
     trained: dict[str, set[str]] = {}  # training inputs by language

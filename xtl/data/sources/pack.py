@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from xtl.data import sources, tokenizer
+from xtl.data.settings import Data
 from xtl.data.sources import hub, tfds
 from xtl.data.sources.formats.tables import JoinedTables, Tables
 from xtl.errors import XtlError
@@ -14,7 +15,7 @@ from xtl.task import Task
 Wanted = tuple[Task, str, str]  # task, language, split
 
 
-def pack(wanted: Iterable[Wanted], data: Mapping[str, Any], folder: Path) -> list[Path]:
+def pack(wanted: Iterable[Wanted], data: Data, folder: Path) -> list[Path]:
     """Copy what loading these would read; the folder then serves as data.root (and data.tokenizer) elsewhere.
 
     files: the original files under their names; hub: saved copies of the splits; tfds: the prepared data sets; the
@@ -23,14 +24,14 @@ def pack(wanted: Iterable[Wanted], data: Mapping[str, Any], folder: Path) -> lis
     folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     for task, language, split in wanted:
-        if data["source"] == "files":
+        if data.source == "files":
             written += _pack_files(task, language, split, data, folder)
-        elif data["source"] in ("hub", "tfds"):
-            spec = getattr(task, data["source"])
+        elif data.source in ("hub", "tfds"):
+            spec = getattr(task, data.source)
             if spec is None:
-                raise XtlError(f"task {task.name} cannot be loaded from source {data['source']!r}")
+                raise XtlError(f"task {task.name} cannot be loaded from source {data.source!r}")
             written += _pack_tables(spec, language, split, data, folder, task)
-    written += _pack_tokenizer(str(data.get("tokenizer") or ""), folder)
+    written += _pack_tokenizer(data.tokenizer, folder)
     return written
 
 
@@ -49,8 +50,8 @@ def _copy(source: Path, target: Path) -> list[Path]:
     return [target]
 
 
-def _pack_files(task: Task, language: str, split: str, data: Mapping[str, Any], folder: Path) -> list[Path]:
-    root = Path(str(data["root"])).expanduser()
+def _pack_files(task: Task, language: str, split: str, data: Data, folder: Path) -> list[Path]:
+    root = Path(data.root).expanduser()
     found = sources.find_files(task, language, split, data)
     if found is None:
         sources.load(task, language, split, data)  # says what is missing and where to get it
@@ -59,9 +60,9 @@ def _pack_files(task: Task, language: str, split: str, data: Mapping[str, Any], 
 
 
 def _pack_tables(
-    spec: Tables | JoinedTables, language: str, split: str, data: Mapping[str, Any], folder: Path, task: Task
+    spec: Tables | JoinedTables, language: str, split: str, data: Data, folder: Path, task: Task
 ) -> list[Path]:
-    options = (data.get("options") or {}).get(task.name) or {}
+    options = data.options.get(task.name) or {}
     if isinstance(spec, JoinedTables):
         parts = spec.chosen(options).items()
         return [p for n, t in parts for p in _pack_one(t, language, split, data, folder, options.get(n))]
@@ -69,11 +70,11 @@ def _pack_tables(
 
 
 def _pack_one(
-    spec: Tables, language: str, split: str, data: Mapping[str, Any], folder: Path, options: Mapping[str, Any] | None
+    spec: Tables, language: str, split: str, data: Data, folder: Path, options: Mapping[str, Any] | None
 ) -> list[Path]:
-    root = str(data.get("root") or "")
+    root = data.root
     for table, _ in spec.candidates(language, split, options):
-        if data["source"] == "tfds":
+        if data.source == "tfds":
             names = table.name.split("+")
             found = {name: tfds.prepared(name, tfds.data_folder(root)) for name in names}
             if lost := [name for name, where in found.items() if where is None]:

@@ -1,0 +1,71 @@
+"""The rule that decides which trained head answers for a task. Pure: names, families, labels and options; no JAX.
+
+Heads are given as the tasks they were trained on, each with the options it was trained with, by the name under which
+the head is stored.
+"""
+
+from collections.abc import Mapping
+
+from xtl.errors import XtlError
+from xtl.task import Task
+
+Heads = Mapping[str, Task]
+
+HEADLESS = "retrieve"
+UNLABELLED = "mlm"  # its head fits no other task
+
+
+def has_head(task: Task) -> bool:
+    """Whether the task is read by a head at all; retrieval compares the encoder's own vectors."""
+    return task.family != HEADLESS
+
+
+def head_for(task: Task, heads: Heads) -> str | None:
+    """The name of the head that a task is evaluated with; None for a family without a head.
+
+    Its own head, else that of the task it trains on (xnli: mnli), else the only one of the same family and labels.
+    XtlError where none fits or several do.
+    """
+    if not has_head(task):
+        return None
+    for name in (task.name, task.train):
+        if name in heads:
+            return name
+    fitting = [name for name, head in heads.items() if same_labels(task, head)]
+    if len(fitting) == 1:
+        return fitting[0]
+    trained = task.train or task.name
+    if fitting:
+        raise XtlError(
+            f"{task.name} can be read by several heads ({', '.join(fitting)}): train on {trained}, or on one of these"
+        )
+    raise XtlError(
+        f"no head for {task.name} among those trained ({', '.join(heads) or 'none'}): train on {trained}, or start from "
+        "a stage that was trained on it"
+    )
+
+
+def kept_head(task: Task, heads: Heads, *, where: str) -> str:
+    """The name of the head that training on a task goes on from (train.keep_head), by `head_for`.
+
+    XtlError, beginning with `where`, if there is none, or if it was trained in another form (options.head): the same
+    weights in other layers would be another model.
+    """
+    try:
+        name = head_for(task, heads)
+    except XtlError as error:
+        raise XtlError(f"{where}: train.keep_head: {error}") from None
+    if name is None or (task.family, task.labels) != (heads[name].family, heads[name].labels):
+        raise XtlError(f"{where}: train.keep_head: {name}'s head has other labels than {task.name}")
+    form = heads[name].options.get("head")
+    if form != task.options.get("head"):
+        raise XtlError(
+            f"{where}: train.keep_head: the head {name} was trained with options.head={form or 'default'}: give "
+            f"{task.name} the same"
+        )
+    return name
+
+
+def same_labels(task: Task, head: Task) -> bool:
+    """Whether the head of another task means the same to this one: same family, same labels in the same order."""
+    return task.family != UNLABELLED and (task.family, task.labels) == (head.family, head.labels)
