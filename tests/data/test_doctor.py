@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from xtl.data import sources
+from xtl.data.settings import Data
 from xtl.data.sources import doctor, hub, pack
 from xtl.tasks import catalog, get_task
 

@@ -6,6 +6,7 @@ from datasets import ClassLabel, Dataset, Features, List, Value
 
 from xtl import network
 from xtl.data import sources
+from xtl.data.settings import Data
 from xtl.data.sources import hub
 from xtl.errors import Absent, XtlError
 from xtl.task import NLI, PANX_TAGS, UPOS

@@ -10,6 +10,7 @@ import pytest
 from xtl import config, files, report
 from xtl.cli import main as cli
 from xtl.config.resolution import resolve
+from xtl.config.schema import as_dict
 from xtl.data import sources
 from xtl.data.settings import Data
 from xtl.errors import XtlError

@@ -1,6 +1,7 @@
 """Promises: predictions do not depend on how evaluation is batched; scores and files are of the examples asked for."""
 
 import json
+from dataclasses import replace
 
 import jax
 import numpy as np

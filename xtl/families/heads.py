@@ -40,8 +40,8 @@ def head_for(task: Task, heads: Heads) -> str | None:
             f"{task.name} can be read by several heads ({', '.join(fitting)}): train on {trained}, or on one of these"
         )
     raise XtlError(
-        f"no head for {task.name} among those trained ({', '.join(heads) or 'none'}): train on {trained}, or start from "
-        "a stage that was trained on it"
+        f"no head for {task.name} among those trained ({', '.join(heads) or 'none'}): train on {trained}, or start "
+        "from a stage that was trained on it"
     )
 
 
