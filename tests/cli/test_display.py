@@ -7,8 +7,10 @@ from rich.console import Console
 
 from tests.support.fake_training import FakeTrain, small_graph
 from xtl.cli.display import Board, Display, english_and_others, picture, plain
+from xtl.runs.events import StateChanged
 from xtl.runs.pipeline import run
 from xtl.runs.workdir import Workdir
+from xtl.training import events
 
 
 def drawn(board, *, width=100, height=30):
@@ -24,10 +26,10 @@ def board(tmp_path):
 
 
 def training(board, name="mlm", step=50):
-    board.take({"kind": "stage", "stage": name, "state": "running"})
-    board.take({"kind": "start", "stage": name, "step": 0, "steps_total": 200, "devices": "1 x cpu"})
-    log = {"step": step, "steps": 10, "loss": 2.5, "tokens_per_second": 12345.0, "seconds_per_step": 2.0}
-    board.take({"kind": "log", "stage": name, **log})
+    board.take(name, StateChanged("running"))
+    board.take(name, events.Started(step=0, steps=200, devices="1 x cpu"))
+    record = {"step": step, "steps": 10, "loss": 2.5, "tokens_per_second": 12345.0, "seconds_per_step": 2.0}
+    board.take(name, events.Logged(step, 200, record))
 
 
 def test_the_picture_shows_the_graph_with_progress(board):
@@ -41,7 +43,7 @@ def test_the_picture_shows_the_graph_with_progress(board):
 @pytest.mark.parametrize("width", [80, 100, 120, 200])
 def test_no_line_is_wider_than_the_terminal(board, width):
     training(board, "mnli-xquad+mlqa")
-    board.take({"kind": "select", "stage": "mnli-xquad+mlqa", "step": 50, "score": 61.2, "best": True})
+    board.take("mnli-xquad+mlqa", events.Judged(step=50, score=61.2, best=True))
     text = drawn(board, width=width)
     assert max(map(len, text.splitlines())) <= width
     assert "dev 61.2" in text and "50/200" in text
@@ -57,8 +59,8 @@ def test_a_graph_higher_than_the_terminal_is_folded_around_what_runs(tmp_path, h
 
 
 def test_a_failed_stage_says_why_and_what_it_blocks(board):
-    board.take({"kind": "stage", "stage": "mnli", "state": "failed", "reason": "loss is not finite"})
-    board.take({"kind": "stage", "stage": "mnli-xnli", "state": "blocked", "reason": "mnli"})
+    board.take("mnli", StateChanged("failed", "loss is not finite"))
+    board.take("mnli-xnli", StateChanged("blocked", "mnli"))
     text = drawn(board, width=120)
     assert "✘ mnli" in text and "loss is not finite" in text and "needs mnli" in text
 
@@ -85,7 +87,7 @@ def test_plain_lines_where_nothing_can_be_redrawn(tmp_path):
 def test_hosts_beside_the_first_show_nothing(tmp_path):
     stream, graph = io.StringIO(), small_graph()
     with Display(graph, Workdir(tmp_path), stream=stream, first=False) as show:
-        show({"kind": "stage", "stage": "mlm", "state": "running"})
+        show("mlm", StateChanged("running"))
     assert stream.getvalue() == ""
 
 
@@ -96,7 +98,7 @@ def test_stages_done_before_show_their_scores_and_time(tmp_path):
     run(graph, workdir, train=FakeTrain(), on_event=board.take)
     assert board.counts() == {"done": 8}
     assert board.progress["none-xnli"].score.startswith("xnli ") and board.progress["none-xnli"].seconds is not None
-    (line,) = plain({"kind": "stage", "stage": "none-xnli", "state": "done"}, board)
+    (line,) = plain("none-xnli", StateChanged("done"), board)
     assert "xnli" in line and "[8/8]" in line
 
 

@@ -217,7 +217,7 @@ def test_wrong_types_say_what_is_wanted():
         ("learning_rate must be above 0", {"train": {"steps": 1, "learning_rate": 0.0}}),
         ("hidden 100 is not a multiple of heads", {"encoder": {"hidden": 100, "heads": 3}}),
         ("unknown size 'lage'.*Did you mean 'large'", {"encoder": {"size": "lage"}}),
-        ("evaluate.mlqa: no head for mlqa among those trained .mnli.: train on squad_v1", {"evaluate": "mlqa"}),
+        ("evaluate.mlqa: no head for mlqa among the trained ones .mnli.: train it on squad_v1", {"evaluate": "mlqa"}),
         ("xnli has no split 'train'", {"evaluate": {"xnli": {"split": "train"}}}),
         ("evaluates an untrained encoder", {"tasks": {}, "train": {}, "evaluate": "tatoeba"}),
         ("has train.steps but no tasks", {"tasks": {}, "evaluate": "tatoeba", "start": "a/b"}),

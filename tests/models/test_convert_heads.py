@@ -47,14 +47,14 @@ def head_of(task):
 def random_params(config, *tasks):
     """{"encoder", "heads"} as plain arrays, every weight different from every other."""
     rng = np.random.default_rng(0)
-    shapes = state.shapes(config, tasks)["params"]
+    shapes = state.shapes(config, tasks).params
     return jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32), shapes)
 
 
 def save(folder, task, config=CONFIGS["post"], **options):
     params = random_params(config, task)
-    head = params["heads"][task.name]
-    return params, convert.save_hf(folder, config, params["encoder"], head=(head_of(task), head), **options)
+    head = params.heads[task.name]
+    return params, convert.save_hf(folder, config, params.encoder, head=(head_of(task), head), **options)
 
 
 def config_of(folder):
@@ -80,7 +80,7 @@ def test_a_head_comes_back_unchanged_from_a_folder_of_the_right_class(family, no
     task, config = toy(family), CONFIGS[norm]
     params, folder = save(tmp_path / "hf", task, config, pooler=False)
     loaded = convert.load_hf(folder, head=head_of(task))
-    assert_equal_trees(loaded.head, jax.device_get(params["heads"]["toy"]))
+    assert_equal_trees(loaded.head, jax.device_get(params.heads["toy"]))
     tensors, theirs = load_file(folder / "model.safetensors"), config_of(folder)
     assert loaded.report.read == len(tensors) and not loaded.report.unexpected
     model = {"post": "XLMRoberta", "pre": "XLMRobertaXL"}[norm]
@@ -95,7 +95,7 @@ def test_a_head_comes_back_unchanged_from_a_folder_of_the_right_class(family, no
 @pytest.mark.parametrize("family", CLASSES)
 def test_every_weight_of_a_head_has_a_name_there_and_its_shape(family):
     task = toy(family)
-    shapes = checkpoint.named(state.shapes(CONFIGS["post"], (task,))["params"]["heads"]["toy"])
+    shapes = checkpoint.named(state.shapes(CONFIGS["post"], (task,)).params.heads["toy"])
     head = head_of(task)
     assert {path: head.shape(path, CONFIGS["post"]) for path in head.weights} == {
         path: leaf.shape for path, leaf in shapes.items()
@@ -105,13 +105,13 @@ def test_every_weight_of_a_head_has_a_name_there_and_its_shape(family):
 def test_linear_weights_of_a_head_are_transposed(tmp_path):
     params, folder = save(tmp_path / "hf", toy("tag"))
     there = load_file(folder / "model.safetensors")["classifier.weight"]
-    np.testing.assert_array_equal(there, np.asarray(params["heads"]["toy"]["out"]["kernel"]).T)
+    np.testing.assert_array_equal(there, np.asarray(params.heads["toy"]["out"]["kernel"]).T)
 
 
 def test_the_dense_layer_of_a_choice_head_takes_the_place_of_the_pooler(tmp_path):
     params, folder = save(tmp_path / "hf", toy("choice"))  # pooler=True: the encoder's own must give way
     there = load_file(folder / "model.safetensors")["roberta.pooler.dense.weight"]
-    dense = params["heads"]["toy"]["classifier"]["dense"]["kernel"]
+    dense = params.heads["toy"]["classifier"]["dense"]["kernel"]
     np.testing.assert_array_equal(there, np.asarray(dense).T)
     loaded = convert.load_hf(folder, head=head_of(toy("choice")))
     np.testing.assert_array_equal(loaded.params["pooler"]["kernel"].get_value(), dense)
@@ -132,14 +132,14 @@ def test_outputs_are_put_in_the_order_of_our_labels(tmp_path):
     for given in ((), ("neutral", "contradiction", "entailment")):
         out = convert.load_hf(folder, head=head_of(toy("pair")), labels=given).head["out"]
         for name in ("kernel", "bias"):
-            np.testing.assert_array_equal(out[name], params["heads"]["toy"]["out"][name][..., [1, 2, 0]])
+            np.testing.assert_array_equal(out[name], params.heads["toy"]["out"][name][..., [1, 2, 0]])
 
 
 def test_labels_that_differ_only_in_case_are_told_apart(tmp_path):
     params, folder = save(tmp_path / "hf", toy("tag", ("x", "X")))
     rename_labels(folder, {"0": "X", "1": "x"})
     out = convert.load_hf(folder, head=head_of(toy("tag", ("x", "X")))).head["out"]
-    np.testing.assert_array_equal(out["bias"], params["heads"]["toy"]["out"]["bias"][::-1])
+    np.testing.assert_array_equal(out["bias"], params.heads["toy"]["out"]["bias"][::-1])
 
 
 @pytest.mark.parametrize(
@@ -224,9 +224,9 @@ def test_a_trained_head_goes_out_and_comes_back_by_command(task, tmp_path, capsy
     about = checkpoint.describe(tmp_path / "again")
     assert about["heads"] == {task: HEADS[task]}
     target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), params)
-    encoder, heads, _ = checkpoint.load_encoder(tmp_path / "again", target["encoder"], heads=target["heads"])
-    assert_equal_trees(heads, params["heads"])
-    assert_equal_trees(encoder["layers"], params["encoder"]["layers"])
+    encoder, heads, _ = checkpoint.load_encoder(tmp_path / "again", target.encoder, heads=target.heads)
+    assert_equal_trees(heads, params.heads)
+    assert_equal_trees(encoder["layers"], params.encoder["layers"])
 
 
 def test_the_only_head_that_fits_is_exported_and_the_others_are_named(tmp_path, capsys):

@@ -14,6 +14,7 @@ from xtl import config, files
 from xtl.config.resolution import resolve
 from xtl.errors import XtlError
 from xtl.runs import pipeline
+from xtl.runs.events import StateChanged
 from xtl.runs.pipeline import Graph, run
 from xtl.runs.workdir import Workdir
 
@@ -36,7 +37,7 @@ def test_parents_come_before_children_and_config_order_is_kept():
 
 def test_a_run_trains_every_stage_once_and_records_it(tmp_path):
     train, events = FakeTrain(), []
-    outcome = run(small_graph(), Workdir(tmp_path), train=train, on_event=events.append)
+    outcome = run(small_graph(), Workdir(tmp_path), train=train, on_event=lambda *event: events.append(event))
     assert outcome.complete and len(outcome.done) == len(train.calls) == ALL
     for name, folder, _ in train.calls:
         status = files.read_json(folder / "status.json")
@@ -46,7 +47,7 @@ def test_a_run_trains_every_stage_once_and_records_it(tmp_path):
     plan = files.read_json(tmp_path / "plan.json")["stages"]
     assert {entry["state"] for entry in plan} == {"done"} and plan[0]["name"] == "mlm"
     assert (tmp_path / "results.csv").exists()
-    assert [e["state"] for e in events if e["kind"] == "stage" and e["stage"] == "mlm"] == ["running", "done"]
+    assert [e.state for stage, e in events if stage == "mlm" and isinstance(e, StateChanged)] == ["running", "done"]
 
 
 def test_a_second_run_trains_nothing(tmp_path):
@@ -213,9 +214,9 @@ def test_a_dead_launch_loses_its_lock(tmp_path):
 def test_a_launch_waits_for_what_another_one_holds(tmp_path):
     graph, workdir, states = small_graph(), Workdir(tmp_path), []
 
-    def on_event(event):
-        states.append(event.get("state"))
-        if event.get("state") == "elsewhere":
+    def on_event(stage, event):
+        states.append(getattr(event, "state", None))
+        if states[-1] == "elsewhere":
             held.__exit__(None, None, None)
 
     held = workdir.claim(graph.unit("mlm").fingerprint)

@@ -14,6 +14,7 @@ from xtl.runs import pipeline, restarts, results
 from xtl.runs.pipeline import run
 from xtl.runs.workdir import Workdir
 from xtl.training import meter
+from xtl.training.events import Saved
 from xtl.training.loop import train as train_stage
 
 
@@ -118,7 +119,7 @@ def test_a_real_collapse_is_seen_restarted_and_survives_a_kill(tmp_path):
     assert [one["learning_rate"] for one in whole["restarts"]] == [1e-30]
     assert "one and the same label" in whole["collapse"]
     with pytest.raises(Killed):
-        attempt(tmp_path / "cut", Events(lambda event: after("save", 6)(event)))
+        attempt(tmp_path / "cut", Events(lambda event: after(Saved, 6)(event)))
     again = attempt(tmp_path / "cut", Events())
     assert again["restarts"] == whole["restarts"] and again["evaluations"] == whole["evaluations"]
 

@@ -6,14 +6,17 @@ from types import SimpleNamespace
 import pytest
 
 from xtl.errors import XtlError
+from xtl.runs.events import StateChanged
 from xtl.runs.trackers import Trackers
+from xtl.training import events
 
+RECORD = {"step": 5, "loss": 1.5, "task": "mnli", "mfu": None}
 EVENTS = (
-    {"kind": "stage", "stage": "a", "state": "running"},
-    {"kind": "log", "stage": "a", "step": 5, "steps_total": 10, "loss": 1.5, "task": "mnli", "mfu": None},
-    {"kind": "select", "stage": "a", "step": 5, "score": 70.0, "best": True},
-    {"kind": "eval", "stage": "a", "task": "xnli", "language": "de", "scores": {"accuracy": 60.0, "n": 10}},
-    {"kind": "stage", "stage": "a", "state": "done"},
+    StateChanged("running"),
+    events.Logged(5, 10, RECORD),
+    events.Judged(step=5, score=70.0, best=True),
+    events.Evaluated("xnli", "test", "de", {"accuracy": 60.0, "n": 10}),
+    StateChanged("done"),
 )
 NUMBERS = {("train/loss", 1.5, 5), ("dev/score", 70.0, 5), ("xnli/de/accuracy", 60.0, 0), ("xnli/de/n", 10.0, 0)}
 
@@ -45,10 +48,10 @@ def test_every_number_is_handed_on_and_the_stage_is_closed(monkeypatch, tmp_path
     monkeypatch.setitem(sys.modules, module, SimpleNamespace(**{maker: make}))
     with Trackers([name], tmp_path, project="demo") as track:
         for event in EVENTS:
-            track(event)
+            track("a", event)
         (one,) = made
         assert one.closed and one.numbers == NUMBERS and "a" in str(one.settings)
-        track(EVENTS[1] | {"stage": "b"})
+        track("b", EVENTS[1])
     assert len(made) == 2 and made[1].closed
 
 

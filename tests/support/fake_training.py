@@ -10,6 +10,7 @@ from xtl import config, files
 from xtl.config.resolution import resolve
 from xtl.runs.pipeline import Graph, run
 from xtl.runs.workdir import Workdir
+from xtl.training.events import Logged, Started
 
 
 def small_config(*, seeds=(0,), name="small", **mlm):
@@ -61,13 +62,14 @@ class FakeTrain:
             log.write(f"begin {stage.name} {os.getpid()}\n")
         if stage.start.startswith("stage:"):
             assert files.read_json(Path(parent) / "status.json")["state"] == "done"
-        on_event({"kind": "start", "step": 0, "steps_total": stage.train.steps, "devices": "1 x fake"})
+        on_event(Started(step=0, steps=stage.train.steps, devices="1 x fake"))
         time.sleep(self.seconds)
         if stage.name == self.interrupted_at:
             raise KeyboardInterrupt
         if stage.name in self.fails:
             raise ValueError(f"{stage.name} was told to fail\nin two lines")
-        on_event({"kind": "log", "step": 10, "loss": 1.5, "tokens_per_second": 1234.5, "seconds_per_step": 0.1})
+        record = {"step": 10, "loss": 1.5, "tokens_per_second": 1234.5, "seconds_per_step": 0.1}
+        on_event(Logged(10, stage.train.steps, record))
         for task, entry in stage.evaluate.items():
             scores = {x: {"accuracy": score(stage.name, task, x), "n": 10} for x in entry.languages}
             report = {"task": task, "split": entry.split, "metric": "accuracy", "languages": scores, "average": 1.0}

@@ -5,6 +5,7 @@ from typing import Any
 
 from xtl import config
 from xtl.config.resolution import resolve
+from xtl.training.events import Event
 
 WORLD = {"seed": 0, "train": 120, "dev": 40, "test": 40, "documents": 60, "anchor_free": 0.0}
 SYSTEM = {"log_every": 1, "checkpoint_every": 3, "keep": 2}
@@ -38,21 +39,21 @@ class Events:
     """What a run reported; `stop` raises at the first event that fits, as a kill would end the process."""
 
     def __init__(self, stop: Any = None):
-        self.seen: list[dict[str, Any]] = []
+        self.seen: list[Event] = []
         self.stop = stop
 
-    def __call__(self, event: dict[str, Any]) -> None:
+    def __call__(self, event: Event) -> None:
         self.seen.append(event)
         if self.stop is not None and self.stop(event):
             raise Killed
 
-    def of(self, kind: str) -> list[dict[str, Any]]:
-        return [event for event in self.seen if event["kind"] == kind]
+    def of(self, kind: type) -> list[Any]:
+        return [event for event in self.seen if isinstance(event, kind)]
 
 
 class Killed(BaseException):
     """The process is gone."""
 
 
-def after(kind: str, step: int) -> Any:
-    return lambda event: event["kind"] == kind and event.get("step") == step
+def after(kind: type, step: int) -> Any:
+    return lambda event: isinstance(event, kind) and event.step == step

@@ -17,6 +17,7 @@ from xtl.errors import XtlError
 from xtl.parallel.mesh import make_mesh
 from xtl.training import checkpoint, optim
 from xtl.training.checkpoint import Checkpoints
+from xtl.training.state import Params, State
 
 
 def state_at(step: int, mesh=None, *, heads=("mnli",)):
@@ -33,7 +34,7 @@ def state_at(step: int, mesh=None, *, heads=("mnli",)):
         "encoder": optim.like(params["encoder"], count=count),
         "heads": {name: optim.like(head, count=count) for name, head in params["heads"].items()},
     }
-    return {"step": count, "params": params, "opt_state": moments}
+    return State(count, Params(**params), Params(**moments))
 
 
 def target_of(state):
@@ -84,7 +85,7 @@ def test_a_checkpoint_restores_onto_another_mesh_with_that_mesh_s_shardings(tmp_
     mesh = make_mesh((2, 4, 1))
     (state, _), _ = restored(tmp_path, mesh=mesh)
     assert same(state, state_at(3))
-    kernel = state["opt_state"]["encoder"].mu["layers"]["kernel"]
+    kernel = state.opt_state.encoder.mu["layers"]["kernel"]
     assert kernel.sharding.spec == PartitionSpec("fsdp") and kernel.sharding.mesh == mesh
 
 
@@ -161,7 +162,7 @@ with Checkpoints({folder!r}, keep=5) as checkpoints:
     checkpoints.save(3, state_at(3), {{}})
     checkpoints.wait()
     big = state_at(6)
-    big["params"]["encoder"]["layers"]["kernel"] = jax.numpy.asarray(np.random.default_rng(0).normal(size=(2048, 4096)))
+    big.params.encoder["layers"]["kernel"] = jax.numpy.asarray(np.random.default_rng(0).normal(size=(2048, 4096)))
     threading.Thread(target=die, daemon=True).start()
     checkpoints.save(6, big, {{}})
 """
@@ -179,9 +180,9 @@ def test_a_checkpoint_of_another_model_is_an_error_that_names_the_difference(tmp
     with pytest.raises(XtlError, match=r"another model: missing .*heads/xnli.*; extra .*heads/mnli"):
         restored(tmp_path, heads=("xnli",))
     target = target_of(state_at(0))
-    kernel = target["params"]["encoder"]["layers"]["kernel"]
+    kernel = target.params.encoder["layers"]["kernel"]
     wider = jax.ShapeDtypeStruct((8, 65), jnp.float32, sharding=kernel.sharding)
-    target["params"]["encoder"]["layers"]["kernel"] = wider
+    target.params.encoder["layers"]["kernel"] = wider
     with Checkpoints(tmp_path) as checkpoints, pytest.raises(XtlError, match=r"shape \(8, 64\), not \(8, 65\)"):
         checkpoints.restore(target)
     assert os.listdir(tmp_path) == ["3"]  # a foreign checkpoint is not a damaged one
@@ -201,23 +202,23 @@ def test_a_failed_save_surfaces_at_the_next_call(tmp_path, monkeypatch):
 def test_the_encoder_of_a_stage_is_loaded_without_its_optimizer_state(tmp_path):
     saved(tmp_path / "checkpoints", 3, handoff=(3,))
     shutil.rmtree(tmp_path / "checkpoints" / "3" / "state")  # never read
-    target = target_of(state_at(0))["params"]["encoder"]
+    target = target_of(state_at(0)).params.encoder
     for path in (tmp_path, tmp_path / "checkpoints", tmp_path / "checkpoints/3", tmp_path / "checkpoints/3/encoder"):
         encoder, heads, report = checkpoint.load_encoder(path, target)
-        assert same(encoder, state_at(3)["params"]["encoder"]) and heads == {}
+        assert same(encoder, state_at(3).params.encoder) and heads == {}
         assert report.left_behind == ("mnli",) and report.about["progress"] == {"step": 3}
 
 
 def test_a_slimmed_stage_hands_on_the_same_encoder_and_keeps_nothing_else(tmp_path):
     saved(tmp_path / "checkpoints", 3, 6, 9, handoff=(6,))
-    parts = state_at(6)["params"]
+    parts = state_at(6).params
     before = sum(f.stat().st_size for f in tmp_path.rglob("*") if f.is_file())
     for _ in range(2):  # and again, as after a kill
         checkpoint.slim(tmp_path / "checkpoints")
         encoder, heads, report = checkpoint.load_encoder(
-            tmp_path, target_of(parts["encoder"]), heads=target_of(parts["heads"])
+            tmp_path, target_of(parts.encoder), heads=target_of(parts.heads)
         )
-        assert same(encoder, parts["encoder"]) and same(heads, parts["heads"]) and report.folder.endswith("/6")
+        assert same(encoder, parts.encoder) and same(heads, parts.heads) and report.folder.endswith("/6")
     assert sorted(path.name for path in (tmp_path / "checkpoints/6").iterdir() if path.is_dir()) == ["encoder", "heads"]
     assert not any((tmp_path / f"checkpoints/{step}").exists() for step in (3, 9))
     assert sum(f.stat().st_size for f in tmp_path.rglob("*") if f.is_file()) < before / 2
@@ -231,32 +232,32 @@ def test_nothing_is_slimmed_before_there_is_a_handoff(tmp_path):
 
 def test_heads_come_along_when_they_are_wanted(tmp_path):
     state = state_at(3, heads=("mnli", "squad_v1"))
-    folder = checkpoint.save_encoder(tmp_path / "made", state["params"], {"made": "by hand"})
-    params = target_of(state)["params"]
+    folder = checkpoint.save_encoder(tmp_path / "made", state.params, {"made": "by hand"})
+    params = target_of(state).params
     encoder, heads, report = checkpoint.load_encoder(
-        folder, params["encoder"], heads={"squad_v1": params["heads"]["squad_v1"]}
+        folder, params.encoder, heads={"squad_v1": params.heads["squad_v1"]}
     )
-    assert same(encoder, state["params"]["encoder"])
-    assert list(heads) == ["squad_v1"] and same(heads["squad_v1"], state["params"]["heads"]["squad_v1"])
+    assert same(encoder, state.params.encoder)
+    assert list(heads) == ["squad_v1"] and same(heads["squad_v1"], state.params.heads["squad_v1"])
     assert report.left_behind == ("mnli",)
     with pytest.raises(XtlError, match=r"no head 'xnli' \(it has: mnli, squad_v1\)"):
-        checkpoint.load_encoder(folder, params["encoder"], heads={"xnli": params["heads"]["mnli"]})
+        checkpoint.load_encoder(folder, params.encoder, heads={"xnli": params.heads["mnli"]})
     with pytest.raises(XtlError, match="exists already"):
-        checkpoint.save_encoder(folder, state["params"], {})
+        checkpoint.save_encoder(folder, state.params, {})
 
 
 def test_a_handoff_of_another_encoder_lists_both_directions(tmp_path):
-    folder = checkpoint.save_encoder(tmp_path / "made", state_at(3)["params"], {})
-    target = {"layers": {"scale": target_of(state_at(0))["params"]["encoder"]["layers"]["kernel"]}}
+    folder = checkpoint.save_encoder(tmp_path / "made", state_at(3).params, {})
+    target = {"layers": {"scale": target_of(state_at(0)).params.encoder["layers"]["kernel"]}}
     with pytest.raises(XtlError, match="missing layers/scale; extra layers/kernel"):
         checkpoint.load_encoder(folder, target)
 
 
 def test_a_damaged_handoff_is_refused(tmp_path):
-    folder = Path(checkpoint.save_encoder(tmp_path / "made", state_at(3)["params"], {}))
+    folder = Path(checkpoint.save_encoder(tmp_path / "made", state_at(3).params, {}))
     flip_a_bit(largest_file(folder / "encoder"))
     with pytest.raises(XtlError, match="damaged"):
-        checkpoint.load_encoder(folder, target_of(state_at(0))["params"]["encoder"])
+        checkpoint.load_encoder(folder, target_of(state_at(0)).params.encoder)
 
 
 def test_a_folder_without_an_encoder_is_an_error_that_names_it(tmp_path):
@@ -269,8 +270,8 @@ def test_a_folder_without_an_encoder_is_an_error_that_names_it(tmp_path):
 
 @pytest.mark.mesh
 def test_digests_are_the_same_on_every_mesh_and_see_every_bit(tmp_path):
-    one = checkpoint.digests(state_at(3)["params"])
-    assert one == checkpoint.digests(state_at(3, make_mesh((2, 4, 1)))["params"])
+    one = checkpoint.digests(state_at(3).params)
+    assert one == checkpoint.digests(state_at(3, make_mesh((2, 4, 1))).params)
     words = np.zeros((3, 5), np.float32)
     seen = {checkpoint.digests({"x": jnp.asarray(words)})["x"]}
     for i in range(15):
@@ -282,6 +283,6 @@ def test_digests_are_the_same_on_every_mesh_and_see_every_bit(tmp_path):
 
 
 def test_the_description_is_plain_json(tmp_path):
-    folder = checkpoint.save_encoder(tmp_path / "made", state_at(3)["params"], {"encoder": {"hidden": 64}})
+    folder = checkpoint.save_encoder(tmp_path / "made", state_at(3).params, {"encoder": {"hidden": 64}})
     about = json.loads((Path(folder) / "_CHECKPOINT_METADATA").read_text())["custom_metadata"]
     assert about["encoder"] == {"hidden": 64} and set(about["digests"]) == {"encoder", "heads"}

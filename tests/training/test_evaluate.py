@@ -38,7 +38,7 @@ def config(tokenizer):
 
 def predicted(task, config, tokenizer, *, mesh=None, languages=("qna",), split="dev", heads=(), **options) -> Evaluated:
     mesh = mesh or tiny.one_device()
-    params = state.init(config, tuple(map(get_task, heads)), mesh, seed=0)["params"]
+    params = state.init(config, tuple(map(get_task, heads)), mesh, seed=0).params
     return evaluate(
         params,
         config=config,
@@ -68,7 +68,7 @@ def test_predictions_do_not_depend_on_batching_nor_mesh(task, head, config, toke
 
 def test_retrieval_needs_no_head_and_reports_pairs_without_shared_words(config, tokenizer):
     data = replace(DATA, world=WORLD | {"anchor_free": 0.5})
-    params = state.init(config, (), tiny.one_device(), seed=0)["params"]
+    params = state.init(config, (), tiny.one_device(), seed=0).params
     task = get_task("tatoeba")
     result = evaluate(
         params,

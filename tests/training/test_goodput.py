@@ -6,6 +6,7 @@ import pytest
 
 from tests.support.stages import Events, Killed, after, stage
 from tests.training.test_train import train
+from xtl.training.events import Note, Saved
 from xtl.training.goodput import Goodput, over
 
 
@@ -91,7 +92,7 @@ def test_a_run_keeps_its_goodput_over_restarts_and_traces_the_steps_asked_for(tm
     one = stage(tmp_path / "cache", evaluate={"xnli": {"languages": ("en",), "limit": 20}})
     folder = tmp_path / "s"
     with pytest.raises(Killed):
-        train(one, folder, on_event=Events(after("save", 3)))
+        train(one, folder, on_event=Events(after(Saved, 3)))
     events = Events()
     result = train(one, folder, profile=(5, 6), on_event=events)
     found = kept(folder)
@@ -99,4 +100,4 @@ def test_a_run_keeps_its_goodput_over_restarts_and_traces_the_steps_asked_for(tm
     assert all(found["seconds"][kind] > 0 for kind in ("starting", "training", "compiling", "evaluating", "saving"))
     assert sum(found["seconds"].values()) == pytest.approx(found["marks"][-1]["time"] - found["first"], abs=0.01)
     assert list(folder.glob("profile/plugins/profile/*/*.xplane.pb"))
-    assert "trace of steps 5 to 6" in events.of("note")[0]["text"]
+    assert "trace of steps 5 to 6" in events.of(Note)[0].text

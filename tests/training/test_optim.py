@@ -117,7 +117,7 @@ def test_the_decay_rules_cover_every_weight_of_the_encoder_and_of_every_head():
     tasks = {task.family: task for task in catalog().values()}
     for norm in ("post", "pre"):
         config = encoder_config("tiny", vocab_size=64, norm=norm)
-        params = state.shapes(config, tuple(tasks.values()))["params"]
+        params = state.shapes(config, tuple(tasks.values())).params
         mask = {optim.path_name(p): d for p, d in jax.tree_util.tree_leaves_with_path(optim.decay_mask(params))}
         assert mask["encoder/layers/mlp/wi/kernel"] and mask["encoder/embed/token"]
         exempt = {name for name, decays in mask.items() if not decays}

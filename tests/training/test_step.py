@@ -28,8 +28,8 @@ def run(stream, *, config=tiny.CONFIG, mesh=None, steps=4, seed=3, hyper=None):
         name, batch = stream[i]
         with jax.set_mesh(mesh):
             step = build_train_step(config, tasks[name], mesh)
-            stepped, metrics = step(state.with_head(whole, name), place(batch, mesh), hyper, np.uint32(seed))
-        whole = state.merged(whole, stepped)
+            stepped, metrics = step(whole.only(name), place(batch, mesh), hyper, np.uint32(seed))
+        whole = whole.updated(stepped)
         seen.append({key: float(value) for key, value in metrics.items()})
     return whole, seen
 
@@ -51,7 +51,7 @@ def test_losses_agree_on_every_mesh_with_dropout_on(task, meshes, capfd):
     for shape in meshes:
         got, seen = run(stream, mesh=make_mesh(shape))
         assert losses(seen) == pytest.approx(losses(expected), abs=1e-6), shape
-        near(reference["params"], got["params"], 2e-5)
+        near(reference.params, got.params, 2e-5)
     assert "full rematerialization" not in capfd.readouterr().err  # the partitioner gave up on a layout
 
 
@@ -70,7 +70,7 @@ def test_accumulated_micro_batches_are_the_big_batch(task):
     assert losses(seen_four) == pytest.approx(losses(seen_one), abs=2e-6)
     for name in ("weight", "examples", "tokens", "grad_norm"):
         assert [m[name] for m in seen_four] == pytest.approx([m[name] for m in seen_one], rel=1e-5, abs=1e-6)
-    near(one["params"], four["params"], 1e-6)
+    near(one.params, four.params, 1e-6)
 
 
 class _Fixed:
@@ -95,16 +95,16 @@ def _padded(batch, multiple):
 def test_only_the_active_head_moves_in_a_mixture():
     stream = tiny.stream(tiny.MNLI, tiny.UDPOS, steps=8)
     start = state.init(tiny.CONFIG, (tiny.MNLI, tiny.UDPOS), tiny.one_device(), seed=0)
-    before = jax.tree.map(np.asarray, start["params"]["heads"])
+    before = jax.tree.map(np.asarray, start.params.heads)
     whole, _ = run(stream, steps=8)
     turns = [stream[i][0] for i in range(8)]
     assert set(turns) == {"mnli", "udpos"}
-    counts = {name: int(moments.count) for name, moments in whole["opt_state"]["heads"].items()}
-    assert counts == {name: turns.count(name) for name in counts} and int(whole["opt_state"]["encoder"].count) == 8
+    counts = {name: int(moments.count) for name, moments in whole.opt_state.heads.items()}
+    assert counts == {name: turns.count(name) for name in counts} and int(whole.opt_state.encoder.count) == 8
     first = next(i for i in range(8) if turns[i] != turns[0])
     after, _ = run(stream, steps=first)  # only one task has had its turn
     idle = turns[first]
-    assert jax.tree.all(jax.tree.map(np.array_equal, after["params"]["heads"][idle], before[idle]))
+    assert jax.tree.all(jax.tree.map(np.array_equal, after.params.heads[idle], before[idle]))
 
 
 def test_one_compile_serves_every_learning_rate_schedule_and_seed():
@@ -143,7 +143,7 @@ def test_a_batch_of_padding_alone_moves_nothing_but_the_decay():
     whole, (metrics,) = run(_Fixed("mnli", [empty]), steps=1, hyper=tiny.hyper(warmup=0, weight_decay=0.0))
     start = state.init(tiny.CONFIG, (tiny.MNLI,), tiny.one_device(), seed=0)
     assert metrics["loss"] == metrics["weight"] == metrics["grad_norm"] == 0.0
-    near(start["params"], whole["params"], 0.0)
+    near(start.params, whole.params, 0.0)
 
 
 def test_bfloat16_computes_near_float32_and_keeps_float32_weights():
@@ -151,7 +151,7 @@ def test_bfloat16_computes_near_float32_and_keeps_float32_weights():
     _, exact = run(stream, config=QUIET)
     whole, seen = run(stream, config=replace(QUIET, dtype="bfloat16"))
     assert losses(seen) == pytest.approx(losses(exact), abs=0.02) and losses(seen) != losses(exact)
-    assert {x.dtype for x in jax.tree.leaves(whole["params"])} == {jnp.dtype("float32")}
+    assert {x.dtype for x in jax.tree.leaves(whole.params)} == {jnp.dtype("float32")}
 
 
 def test_training_lowers_the_loss():
@@ -166,7 +166,7 @@ def test_evaluation_has_no_dropout_and_is_whole_on_every_device():
     _, batch = tiny.stream(tiny.MNLI)[0]
     found = []
     for mesh in (tiny.one_device(), make_mesh((2, 2, 2))):
-        params = state.init(tiny.CONFIG, (tiny.MNLI,), mesh, seed=0)["params"]
+        params = state.init(tiny.CONFIG, (tiny.MNLI,), mesh, seed=0).params
         with jax.set_mesh(mesh):
             step = build_eval_step(tiny.CONFIG, tiny.MNLI, mesh)
             outputs = step(params, place(batch, mesh))
@@ -179,7 +179,7 @@ def test_evaluation_has_no_dropout_and_is_whole_on_every_device():
 
 def test_a_head_trained_under_another_name_evaluates_a_task_with_its_labels():
     mesh, xnli = tiny.one_device(), tiny.get_task("xnli")
-    params = state.init(tiny.CONFIG, (tiny.MNLI,), mesh, seed=0)["params"]
+    params = state.init(tiny.CONFIG, (tiny.MNLI,), mesh, seed=0).params
     batch = place(tiny.stream(tiny.MNLI)[0][1], mesh)
     with jax.set_mesh(mesh):
         a = build_eval_step(tiny.CONFIG, tiny.MNLI, mesh)(params, batch)

@@ -16,6 +16,7 @@ from xtl.parallel import multihost
 from xtl.parallel.mesh import make_mesh
 from xtl.training import checkpoint, state
 from xtl.training import evaluator as evaluation
+from xtl.training.events import Evaluated, Judged, Logged, Note, Saved, Started
 from xtl.training.loop import train as train_stage
 
 XNLI = {"xnli": {"languages": ("en", "qna"), "limit": 20}}
@@ -66,17 +67,17 @@ def assert_same_run(folder, reference, *, step=6):
 def test_three_and_three_steps_are_six_bit_for_bit(six_steps, tmp_path):
     one, reference = six_steps
     with pytest.raises(Killed):
-        train(one, tmp_path, on_event=Events(after("save", 3)))
+        train(one, tmp_path, on_event=Events(after(Saved, 3)))
     events = Events()
     train(one, tmp_path, on_event=events)
-    assert events.of("start")[0]["step"] == 3 and events.of("start")[0]["resumed"]
+    assert events.of(Started)[0].step == 3 and events.of(Started)[0].resumed
     assert_same_run(tmp_path, reference)
 
 
 def test_steps_after_the_last_checkpoint_are_done_again_and_logged_once(six_steps, tmp_path):
     one, reference = six_steps
     with pytest.raises(Killed):
-        train(one, tmp_path, on_event=Events(after("log", 4)))
+        train(one, tmp_path, on_event=Events(after(Logged, 4)))
     assert [r["step"] for r in logs.read_lines(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4]
     train(one, tmp_path)
     assert [r["step"] for r in logs.read_lines(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6]
@@ -90,9 +91,9 @@ def test_a_stage_can_be_interrupted_again_and_again(six_steps, tmp_path):
         one.system.checkpoint_every = 1
     for step in (1, 2, 4):  # the second resume has broken well-known trainers
         with pytest.raises(Killed):
-            train(one, tmp_path, on_event=Events(after("save", step)))
+            train(one, tmp_path, on_event=Events(after(Saved, step)))
     with pytest.raises(Killed):
-        train(one, tmp_path, on_event=Events(lambda event: event["kind"] == "eval"))  # trained, not yet evaluated
+        train(one, tmp_path, on_event=Events(lambda event: isinstance(event, Evaluated)))  # trained, not yet evaluated
     assert not (tmp_path / "eval").exists()
     train(one, tmp_path)
     assert_same_run(tmp_path, reference)
@@ -103,7 +104,7 @@ def test_sigterm_saves_and_leaves_and_the_next_run_goes_on(six_steps, tmp_path):
     before = signal.getsignal(signal.SIGTERM)
 
     def tell(event):
-        if event["kind"] == "log" and event["step"] == 1:
+        if isinstance(event, Logged) and event.step == 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(multihost.Preempted) as left:
@@ -120,7 +121,7 @@ def test_a_finished_stage_is_not_trained_again(six_steps, tmp_path):
     shutil.rmtree(tmp_path / "eval")
     events = Events()
     result = train(one, tmp_path, on_event=events)
-    assert not events.of("log") and not events.of("save") and result["steps"] == 6
+    assert not events.of(Logged) and not events.of(Saved) and result["steps"] == 6
     assert_same_run(tmp_path, reference)
 
 
@@ -134,7 +135,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_note(six_steps, tmp_path):
     file.write_bytes(raw)
     events = Events()
     train(one, tmp_path, on_event=events)
-    assert "damaged" in events.of("note")[0]["text"] and events.of("start")[0]["step"] == 3
+    assert "damaged" in events.of(Note)[0].text and events.of(Started)[0].step == 3
     assert_same_run(tmp_path, reference)
 
 
@@ -194,7 +195,7 @@ def test_the_encoder_is_handed_on_to_another_head(cache, six_steps, tmp_path):
     train(child, tmp_path, parent=parent, on_event=events)
     origin = checkpoint.describe(tmp_path / "checkpoints/3")["origin"]
     assert origin["weights"] == checkpoint.fingerprint(weights(parent, 6)["encoder"]) and origin["parent"] == "s"
-    assert "heads left behind: mnli" in events.of("note")[0]["text"]
+    assert "heads left behind: mnli" in events.of(Note)[0].text
     assert set(checkpoint.describe(tmp_path / "checkpoints/3")["heads"]) == {"udpos"}
 
 
@@ -246,12 +247,12 @@ def test_the_best_checkpoint_is_handed_on_and_patience_ends_the_stage(cache, tmp
     stuck = stage(cache, train={"steps": 9, "learning_rate": 1e-30}, select=select, evaluate=XNLI)
     events = Events()
     result = train(stuck, tmp_path / "whole", on_event=events)
-    scores = [event["score"] for event in events.of("select")]
+    scores = [event.score for event in events.of(Judged)]
     assert len(set(scores)) == 1 and len(scores) == 4  # the first is the best, three more without gain
     assert result["selection"]["best_step"] == 1 and result["handoff"] == "checkpoints/1" and result["steps"] == 4
     for step in (1, 3):  # selection is part of what resumes
         with pytest.raises(Killed):
-            train(stuck, tmp_path / "cut", on_event=Events(after("save", step) if step == 1 else after("select", 3)))
+            train(stuck, tmp_path / "cut", on_event=Events(after(Saved, step) if step == 1 else after(Judged, 3)))
     again = train(stuck, tmp_path / "cut")
     assert again["selection"] == result["selection"] and weights(tmp_path / "cut", 4) == weights(tmp_path / "whole", 4)
     assert reports(tmp_path / "cut") == reports(tmp_path / "whole")
@@ -293,7 +294,7 @@ def test_a_mixture_is_judged_by_the_mean_of_its_tasks_mlm_aside(cache, tmp_path)
     assert mixed.select.tasks == ("mnli", "udpos")
     events = Events()
     train(mixed, tmp_path, on_event=events)
-    (dev,) = events.of("select")
+    (dev,) = events.of(Judged)
     assert set(dev["scores"]) == {"mnli", "udpos"} and dev["score"] == sum(dev["scores"].values()) / 2
 
 
@@ -311,10 +312,10 @@ def test_a_dual_encoder_is_trained_on_pairs_and_ranks_the_pool(cache, tmp_path, 
 def test_a_stage_moved_to_another_mesh_goes_on_to_the_same_numbers(six_steps, tmp_path):
     one, reference = six_steps
     with pytest.raises(Killed):
-        train(one, tmp_path, on_event=Events(after("save", 3)))
+        train(one, tmp_path, on_event=Events(after(Saved, 3)))
     events = Events()
     train(one, tmp_path, mesh=make_mesh((1, 2, 1), devices=jax.devices()[:2]), on_event=events)
-    assert events.of("start")[0]["mesh"]["fsdp"] == 2
+    assert events.of(Started)[0].mesh["fsdp"] == 2
     losses = [[record["loss"] for record in logs.read_lines(f / "metrics.jsonl")] for f in (tmp_path, reference)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)
 
@@ -331,7 +332,7 @@ def test_the_same_stage_trains_to_the_same_bits(six_steps, tmp_path):
     one, reference = six_steps
     train(one, tmp_path)
     assert_same_run(tmp_path, reference)
-    params = state.shapes(state.encoder_config(one))["params"]["encoder"]
+    params = state.shapes(state.encoder_config(one)).params.encoder
     assert np.sum([x.size for x in jax.tree.leaves(params)]) > 0
 
 
@@ -339,7 +340,7 @@ def test_sigterm_after_the_last_step_is_not_lost(six_steps, tmp_path):
     one, reference = six_steps
 
     def tell(event):
-        if event["kind"] == "save" and event["step"] == 6:
+        if isinstance(event, Saved) and event.step == 6:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(multihost.Preempted):

@@ -111,8 +111,8 @@ def compile_step(step: Step, topology: Topology, mesh: Mesh, *, flags: Mapping[s
     peak = executable.memory_analysis().peak_memory_in_bytes
     held = arguments[0]
     memory = Memory(
-        weights=_local_bytes(held["params"] if step.kind == "train" else held),
-        moments=_local_bytes(held["opt_state"]) if step.kind == "train" else 0.0,
+        weights=_local_bytes(held.params if step.kind == "train" else held),
+        moments=_local_bytes(held.opt_state) if step.kind == "train" else 0.0,
         batch=_local_bytes(arguments[1]),
         peak=peak,
         hbm=topology.chip.hbm,
@@ -163,7 +163,7 @@ def train_arguments(step: Step, mesh: Mesh) -> tuple[Any, ...]:
 
 def eval_arguments(step: Step, mesh: Mesh) -> tuple[Any, ...]:
     """(params, batch) of an evaluation step as shapes with shardings."""
-    return state.target(step.config, (step.task,), mesh)["params"], _batch(step, mesh)
+    return state.target(step.config, (step.task,), mesh).params, _batch(step, mesh)
 
 
 def _batch(step: Step, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:

@@ -21,8 +21,10 @@ from rich.text import Text
 
 from xtl import files
 from xtl.logs import duration, human
-from xtl.runs.pipeline import Event, Graph, Unit
+from xtl.runs.events import Event, StateChanged
+from xtl.runs.pipeline import Graph, Unit
 from xtl.runs.workdir import Workdir
+from xtl.training import events
 
 MARKS = {  # state -> (mark, style)
     "waiting": ("○", "bright_black"),
@@ -69,38 +71,34 @@ class Board:
     def unit(self, name: str) -> Unit:
         return self.graph.unit(name)
 
-    def take(self, event: Event) -> None:
-        """Learn from one event; events and keys that mean nothing here are passed over."""
-        one = self.progress[event["stage"]]
-        kind = event.get("kind")
-        if kind == "stage":
-            self._state(one, event)
-            return
-        one.step = event.get("step", one.step)
-        one.steps = event.get("steps_total", one.steps)
-        if kind == "start":
-            one.note = f"{event.get('devices', '')}, compiling".lstrip(", ")
-        elif kind == "log":
-            one.note = ""
-            one.loss = event.get("loss", one.loss)
-            one.tokens_per_second = event.get("tokens_per_second", one.tokens_per_second)
-            if event.get("seconds_per_step"):
-                one.seconds_left = (one.steps - one.step) * event["seconds_per_step"]
-        elif kind == "select":
-            one.score = f"dev {event['score']:.1f}"
-            if len(event.get("scores", ())) > 1:
-                one.score += f" ({' '.join(f'{x} {score:.1f}' for x, score in event['scores'].items())})"
-        elif kind == "eval":
-            one.note = f"evaluated {event['task']} {event['language']}"
-        elif kind == "note":
-            one.note = event["text"].splitlines()[0]
-
-    def _state(self, one: Progress, event: Event) -> None:
-        one.state, one.note = event["state"], event.get("reason", "")
-        if one.state == "running":
-            one.started, one.note = self.clock(), "starting"
-        elif one.state == "done":
-            self._finished(one, self.unit(event["stage"]))
+    def take(self, stage: str, event: Event) -> None:
+        """Learn from one event of a stage."""
+        one = self.progress[stage]
+        match event:
+            case StateChanged(state=state, reason=reason):
+                one.state, one.note = state, reason
+                if state == "running":
+                    one.started, one.note = self.clock(), "starting"
+                elif state == "done":
+                    self._finished(one, self.unit(stage))
+            case events.Started(step=step, steps=steps, devices=devices):
+                one.step, one.steps, one.note = step, steps, f"{devices}, compiling".lstrip(", ")
+            case events.Logged(step=step, steps=steps, record=record):
+                one.step, one.steps, one.note = step, steps, ""
+                one.loss = record.get("loss", one.loss)
+                one.tokens_per_second = record.get("tokens_per_second", one.tokens_per_second)
+                if record.get("seconds_per_step"):
+                    one.seconds_left = (steps - step) * record["seconds_per_step"]
+            case events.Judged(step=step, score=score, scores=scores):
+                one.step, one.score = step, f"dev {score:.1f}"
+                if len(scores) > 1:
+                    one.score += f" ({' '.join(f'{x} {each:.1f}' for x, each in scores.items())})"
+            case events.Evaluated(task=task, language=language):
+                one.note = f"evaluated {task} {language}"
+            case events.Saved(step=step):
+                one.step = step
+            case events.Note(text=text):
+                one.note = text.splitlines()[0]
 
     def _finished(self, one: Progress, unit: Unit) -> None:
         """Time and scores of a finished unit, from its folder: it may have been done long ago, or by another launch."""
@@ -329,12 +327,12 @@ class Display:
         if self._live is not None:
             self._live.stop()
 
-    def __call__(self, event: Event) -> None:
-        """Take an event of xtl.runs.pipeline.run."""
+    def __call__(self, stage: str, event: Event) -> None:
+        """Take an event of a stage."""
         with self._lock:
-            self.board.take(event)
+            self.board.take(stage, event)
             if not self.live:
-                for line in plain(event, self.board):
+                for line in plain(stage, event, self.board):
                     self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _draw(self) -> RenderableType:
@@ -342,45 +340,59 @@ class Display:
             return picture(self.board, width=self.console.width, height=self.console.height)
 
 
-def plain(event: Event, board: Board) -> Iterator[str]:
-    """The lines an event is worth where nothing can be redrawn."""
-    name = event["stage"]
-    one, kind = board.progress[name], event.get("kind")
-    head = f"{time.strftime('%H:%M:%S', time.localtime(board.clock()))}  {name:<{_name_width(board)}}"
-    if kind == "stage":
-        counts = board.counts()
-        detail = {
-            "running": purpose(board.unit(name)),
-            "done": " ".join(filter(None, [one.score, duration(one.seconds) if one.seconds is not None else ""])),
-            "failed": one.note,
-            "blocked": f"needs {one.note}",
-        }.get(event["state"], one.note)
-        if event["state"] != "elsewhere":
-            tail = f"  [{counts.get('done', 0)}/{len(board.wanted)}]" if event["state"] == "done" else ""
-            yield f"{head}  {event['state']:<8}  {detail}".rstrip() + tail
-    elif kind == "log" and "loss" in event:
-        parts = [f"step {one.step:>{len(str(one.steps))}}/{one.steps}", f"loss {event['loss']:.4f}"]
-        if event.get("learning_rate") is not None:
-            parts.append(f"lr {event['learning_rate']:.2e}")
-        if event.get("tokens_per_second"):
-            parts.append(f"{human(event['tokens_per_second']).strip()} tok/s")
-        if event.get("mfu") is not None:
-            parts.append(f"MFU {100 * event['mfu']:.1f}%")
-        if one.seconds_left is not None:
-            parts.append(f"left {duration(one.seconds_left)}")
-        yield f"{head}  {'  '.join(parts)}"
-    elif kind == "start" and "devices" in event:
-        resumed = f"resumed at step {one.step}" if event.get("resumed") else ""
-        mesh = "x".join(str(size) for size in event.get("mesh", {}).values())
-        parts = [f"{one.steps} steps", resumed, event["devices"], f"mesh {mesh}" if mesh else ""]
-        yield f"{head}  {', '.join(filter(None, parts))}"
-        for task, shapes in event.get("batches", {}).items():
-            yield f"{head}  {task}: {' or '.join(shapes)}"
-    elif kind == "note":
-        for line in event["text"].splitlines():
-            yield f"{head}  {line}"
-    elif kind == "select":
-        yield f"{head}  step {one.step}/{one.steps}  {one.score}{' (best so far)' if event.get('best') else ''}"
+def plain(stage: str, event: Event, board: Board) -> Iterator[str]:
+    """The lines that an event is worth where nothing can be redrawn; `board` has taken it already."""
+    head = f"{time.strftime('%H:%M:%S', time.localtime(board.clock()))}  {stage:<{_name_width(board)}}"
+    for line in _lines(stage, event, board):
+        yield f"{head}  {line}".rstrip()
+
+
+def _lines(stage: str, event: Event, board: Board) -> Iterator[str]:
+    one = board.progress[stage]
+    match event:
+        case StateChanged(state=state) if state != "elsewhere":
+            yield _state_line(state, one, board, board.unit(stage))
+        case events.Started(devices=devices) if devices:
+            yield ", ".join(filter(None, _start_parts(event)))
+            for task, shapes in event.batches.items():
+                yield f"{task}: {' or '.join(shapes)}"
+        case events.Logged(record=record):
+            yield "  ".join(_log_parts(record, one))
+        case events.Judged(best=best):
+            yield f"step {one.step}/{one.steps}  {one.score}{' (best so far)' if best else ''}"
+        case events.Note(text=text):
+            yield from text.splitlines()
+
+
+def _state_line(state: str, one: Progress, board: Board, unit: Unit) -> str:
+    detail = {
+        "running": purpose(unit),
+        "done": " ".join(filter(None, [one.score, duration(one.seconds) if one.seconds is not None else ""])),
+        "failed": one.note,
+        "blocked": f"needs {one.note}",
+    }.get(state, one.note)
+    tail = f"  [{board.counts().get('done', 0)}/{len(board.wanted)}]" if state == "done" else ""
+    return f"{state:<8}  {detail}".rstrip() + tail
+
+
+def _start_parts(event: events.Started) -> Iterator[str]:
+    yield f"{event.steps} steps"
+    yield f"resumed at step {event.step}" if event.resumed else ""
+    yield event.devices
+    yield f"mesh {'x'.join(map(str, event.mesh.values()))}" if event.mesh else ""
+
+
+def _log_parts(record: Mapping[str, Any], one: Progress) -> Iterator[str]:
+    yield f"step {one.step:>{len(str(one.steps))}}/{one.steps}"
+    yield f"loss {record['loss']:.4f}"
+    if record.get("learning_rate") is not None:
+        yield f"lr {record['learning_rate']:.2e}"
+    if record.get("tokens_per_second"):
+        yield f"{human(record['tokens_per_second']).strip()} tok/s"
+    if record.get("mfu") is not None:
+        yield f"MFU {100 * record['mfu']:.1f}%"
+    if one.seconds_left is not None:
+        yield f"left {duration(one.seconds_left)}"
 
 
 def _name_width(board: Board) -> int:

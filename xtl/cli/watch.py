@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 
 from xtl import files, logs
 from xtl.cli.display import Display
-from xtl.runs.pipeline import Event, Graph, Unit
+from xtl.runs.events import Event, StateChanged
+from xtl.runs.pipeline import Graph, Unit
 from xtl.runs.workdir import Workdir
+from xtl.training import events
 
 EVERY_SECONDS = 2.0
 ENDED = ("done", "failed")
@@ -22,9 +24,9 @@ class Watcher:
     def __init__(self, graph: Graph, workdir: Workdir):
         self.graph, self.workdir = graph, workdir
         self.states: dict[str, str] = {}
-        self.read: dict[str, int] = {}  # records of metrics.jsonl that were told
+        self.read: dict[str, int] = {}  # records of metrics.jsonl that were reported
 
-    def poll(self) -> Iterator[Event]:
+    def poll(self) -> Iterator[tuple[str, Event]]:
         """The events since the last call."""
         known = self.workdir.folders()
         for unit in self.graph.units.values():
@@ -38,25 +40,26 @@ class Watcher:
                 yield from self._progress(unit, status.get("steps", 0), fresh=self.states.get(unit.name) != state)
             elif state != self.states.get(unit.name):
                 reason = status.get("error", "") or ("stopped" if status.get("started") and state == "pending" else "")
-                yield {"kind": "stage", "stage": unit.name, "state": state, "reason": reason}
+                yield unit.name, StateChanged(state, reason)
             self.states[unit.name] = state
 
-    def _progress(self, unit: Unit, steps: int, *, fresh: bool) -> Iterator[Event]:
+    def _progress(self, unit: Unit, steps: int, *, fresh: bool) -> Iterator[tuple[str, Event]]:
+        steps = steps or unit.stage.train.steps
         if fresh:
-            yield {"kind": "stage", "stage": unit.name, "state": "running"}
-            yield {"kind": "start", "stage": unit.name, "step": 0, "steps_total": steps or unit.stage.train.steps}
+            yield unit.name, StateChanged("running")
+            yield unit.name, events.Started(step=0, steps=steps)
             self.read[unit.name] = 0
         path = files.join(self.workdir.folder(unit.fingerprint, unit.name), "metrics.jsonl")
         if not files.exists(path):
             return
         records = logs.read_lines(path)
-        told = self.read[unit.name] if self.read[unit.name] <= len(records) else 0  # shorter: it was resumed
+        known = self.read[unit.name] if self.read[unit.name] <= len(records) else 0  # shorter: it was resumed
         self.read[unit.name] = len(records)
-        for record in records[told:]:
+        for record in records[known:]:
             if "dev" in record:
-                yield {"kind": "select", "stage": unit.name, "step": record["step"], **record["dev"]}
-        if records[told:]:
-            yield {"kind": "log", "stage": unit.name, "steps_total": steps or unit.stage.train.steps, **records[-1]}
+                yield unit.name, events.Judged(step=record["step"], **record["dev"])
+        if records[known:]:
+            yield unit.name, events.Logged(records[-1]["step"], steps, records[-1])
 
     @property
     def over(self) -> bool:
@@ -73,8 +76,8 @@ def watch(
     watcher = Watcher(graph, workdir)
     with show or Display(graph, workdir) as display:
         while True:
-            for event in watcher.poll():
-                display(event)
+            for stage, event in watcher.poll():
+                display(stage, event)
             if watcher.over:
                 return watcher.states
             sleep(EVERY_SECONDS)

@@ -12,6 +12,7 @@ from xtl.config.fingerprint import Fingerprint
 from xtl.config.schema import Encoder, Stage, Train, TrainedTask
 from xtl.errors import XtlError
 from xtl.families.heads import head_for, kept_head
+from xtl.models.locate import is_checkpoint
 from xtl.task import Task, with_options
 from xtl.tasks import get_task
 
@@ -100,7 +101,7 @@ def check_tokenizer(name: str, *, where: str) -> None:
 
 def check_model(start: str, encoder: Encoder, *, where: str) -> None:
     """A Hugging Face folder must hold an encoder of the shape the config says."""
-    if not files.exists(Path(start).expanduser() / "config.json"):
+    if is_checkpoint(start) or not files.exists(Path(start).expanduser() / "config.json"):
         return
     from xtl.models.hf.convert import read_config  # imports JAX
 
@@ -129,7 +130,10 @@ def check_heads(stage: Stage, parent: Stage | None) -> None:
     every head that is kept has one to go on from."""
     if stage.tasks and parent is not None and stage.train.keep_head:
         for task in _trained(stage).values():
-            kept_head(task, _trained(parent), where=f"stage {stage.name}")
+            try:
+                kept_head(task, _trained(parent), origin=parent.name)
+            except XtlError as error:
+                raise XtlError(f"stage {stage.name}: {error}") from None
     trains = stage if stage.tasks else parent
     if trains is None:
         return  # a checkpoint knows its own heads

@@ -34,34 +34,34 @@ def head_for(task: Task, heads: Heads) -> str | None:
     fitting = [name for name, head in heads.items() if same_labels(task, head)]
     if len(fitting) == 1:
         return fitting[0]
-    trained = task.train or task.name
     if fitting:
         raise XtlError(
-            f"{task.name} can be read by several heads ({', '.join(fitting)}): train on {trained}, or on one of these"
+            f"{task.name} can be read by several heads ({', '.join(fitting)}): train on one of these alone, or on "
+            f"{task.train or task.name}"
         )
     raise XtlError(
-        f"no head for {task.name} among those trained ({', '.join(heads) or 'none'}): train on {trained}, or start "
-        "from a stage that was trained on it"
+        f"no head for {task.name} among the trained ones ({', '.join(heads) or 'none'}): train it on "
+        f"{task.train or task.name}, or start from a stage that was"
     )
 
 
-def kept_head(task: Task, heads: Heads, *, where: str) -> str:
-    """The name of the head that training on a task goes on from (train.keep_head), by `head_for`.
+def kept_head(task: Task, heads: Heads, *, origin: str) -> str:
+    """The name of the head of `origin` that training on a task goes on from (train.keep_head), by `head_for`.
 
-    XtlError, beginning with `where`, if there is none, or if it was trained in another form (options.head): the same
-    weights in other layers would be another model.
+    XtlError if there is none, or if it was trained in another form (options.head): the same weights in other layers
+    would be another model.
     """
-    try:
-        name = head_for(task, heads)
-    except XtlError as error:
-        raise XtlError(f"{where}: train.keep_head: {error}") from None
-    if name is None or (task.family, task.labels) != (heads[name].family, heads[name].labels):
-        raise XtlError(f"{where}: train.keep_head: {name}'s head has other labels than {task.name}")
+    fitting = {name: head for name, head in heads.items() if (head.family, head.labels) == (task.family, task.labels)}
+    if not fitting:
+        raise XtlError(f"train.keep_head: {origin} has no head for {task.name} (it has: {', '.join(heads) or 'none'})")
+    name = head_for(task, fitting)
+    if name is None:
+        raise XtlError(f"train.keep_head: {task.name} has no head to keep")
     form = heads[name].options.get("head")
     if form != task.options.get("head"):
         raise XtlError(
-            f"{where}: train.keep_head: the head {name} was trained with options.head={form or 'default'}: give "
-            f"{task.name} the same"
+            f"train.keep_head: the head {name} of {origin} was trained with options.head={form or 'default'}: "
+            f"give {task.name} the same"
         )
     return name
 

@@ -18,10 +18,10 @@ from xtl.config.fingerprint import fingerprints, parent_of
 from xtl.config.schema import Pipeline, Stage, as_dict
 from xtl.errors import XtlError, nearest
 from xtl.runs import restarts, results
+from xtl.runs.events import OnEvent, State, StateChanged, ignore
 from xtl.runs.workdir import Status, Workdir, jsonable, now, provenance
+from xtl.training import events
 
-Event = dict[str, Any]
-OnEvent = Callable[[Event], None]
 Train = Callable[..., Mapping[str, Any] | None]
 
 POLL_SECONDS = 1.0  # between looks at stages that another launch is working on
@@ -139,14 +139,13 @@ def run(
     *,
     only: Iterable[str] = (),
     train: Train | None = None,
-    on_event: OnEvent = lambda event: None,
+    on_event: OnEvent = ignore,
     first: bool = True,
     agree: Callable[[int], int] = lambda choice: choice,
 ) -> Outcome:
     """Bring every stage (or those in `only`, with what they start from) to "done"; skip what is, resume what was cut.
 
-    train stands for xtl.training.loop.train. on_event receives the events of training, with "stage" added, and
-    {"kind": "stage", "stage", "state", "reason"} whenever a state changes.
+    train stands for xtl.training.loop.train. on_event takes the name of a stage and an event of xtl/runs/events.py.
     On several hosts every host calls this; the first one decides and writes, `agree` tells its choice to the others.
     """
     units = graph.needed(only or graph.stages)
@@ -192,7 +191,7 @@ class _Work:
                 return
             if len(self.open) == before:
                 for unit in self.ready():
-                    self.tell(unit, "elsewhere")
+                    self.announce(unit, "elsewhere")
                 time.sleep(POLL_SECONDS)
 
     def ready(self) -> list[Unit]:
@@ -206,7 +205,7 @@ class _Work:
                 found.append(unit)
         return found
 
-    def settle(self, unit: Unit, state: str, reason: str = "") -> None:
+    def settle(self, unit: Unit, state: State, reason: str = "") -> None:
         """Take a unit off the list, and with a failure everything that starts from it."""
         self.open.pop(unit.fingerprint, None)
         if state == "done":
@@ -217,10 +216,10 @@ class _Work:
         else:
             self.outcome.blocked |= dict.fromkeys(unit.names, reason)
             self.lost[unit.fingerprint] = reason
-        self.tell(unit, state, reason)
+        self.announce(unit, state, reason)
 
-    def tell(self, unit: Unit, state: str, reason: str = "") -> None:
-        self.on_event({"kind": "stage", "stage": unit.name, "state": state, "reason": reason})
+    def announce(self, unit: Unit, state: State, reason: str = "") -> None:
+        self.on_event(unit.name, StateChanged(state, reason))
 
     def look(self, unit: Unit) -> bool:
         """Whether the record settles the unit: done, or failed in another launch since this one began."""
@@ -251,15 +250,15 @@ class _Work:
             if writes:
                 self.workdir.write_status(folder, status)
 
-        def passed_on(event: Event) -> None:
-            if event.get("kind") == "start":
-                record(steps=event.get("steps_total", 0), devices=event.get("devices", ""))  # what the epochs came to
-            self.on_event({"stage": unit.name, **event})
+        def pass_on(event: events.Event) -> None:
+            if isinstance(event, events.Started):
+                record(steps=event.steps, devices=event.devices)  # what the epochs came to
+            self.on_event(unit.name, event)
 
         record()
-        self.tell(unit, "running")
+        self.announce(unit, "running")
         try:
-            result = self._trained(unit, folder, train or _trainer(), passed_on, writes=writes)
+            result = self._trained(unit, folder, train or _trainer(), pass_on, writes=writes)
         except Exception as error:
             reason = _one_line(error)
             if writes:
@@ -268,7 +267,7 @@ class _Work:
             self.settle(unit, "failed", reason)
         except BaseException:  # Ctrl-C, preemption: the work so far stays, and the next launch goes on from it
             record(state="pending", finished=now())
-            self.tell(unit, "pending", "stopped")
+            self.announce(unit, "pending", "stopped")
             raise
         else:
             finished = now()
@@ -278,7 +277,9 @@ class _Work:
                 _slim(folder)
             self.settle(unit, "done")
 
-    def _trained(self, unit: Unit, folder: Path, train: Train, on_event: OnEvent, *, writes: bool) -> dict[str, Any]:
+    def _trained(
+        self, unit: Unit, folder: Path, train: Train, on_event: events.OnEvent, *, writes: bool
+    ) -> dict[str, Any]:
         """What training returned, after as many restarts at a lower learning rate as a collapse takes."""
         parents = [self.workdir.folder(parent, self.graph.units[parent].name) for parent in unit.parents]
         while True:
@@ -297,7 +298,7 @@ class _Work:
             if writes:
                 restarts.give_up(stage, folder, collapsed)
             multihost.barrier(f"restarting/{folder}/{len(before)}")
-            on_event({"kind": "note", "text": f"collapsed ({collapsed}): again at half the learning rate"})
+            on_event(events.Note(f"collapsed ({collapsed}): again at half the learning rate"))
 
 
 def _trainer() -> Train:

@@ -4,19 +4,19 @@ Both are optional; metrics.jsonl and the report need neither. Each stage is one 
 """
 
 import importlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from xtl import files
 from xtl.errors import XtlError, nearest
+from xtl.runs.events import Event, StateChanged
+from xtl.training import events
 
-Event = dict[str, Any]
-OnEvent = Callable[[Event], None]
 PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}  # tensorboardX writes event files without TensorFlow
 
 
 class Trackers:
-    """Hands the numbers of events on: `with Trackers(names, workdir, project=...) as track: track(event)`.
+    """Hands the numbers of events on: `with Trackers(names, workdir, project=...) as track: track(stage, event)`.
 
     An XtlError at once for an unknown tracker or one that is not installed, not after hours of training.
     """
@@ -33,14 +33,14 @@ class Trackers:
         for key in list(self._open):
             self._close(key)
 
-    def __call__(self, event: Event) -> None:
-        """Take an event of xtl.runs.pipeline.run."""
+    def __call__(self, stage: str, event: Event) -> None:
+        """Take an event of a stage."""
         scalars = dict(_scalars(event))
         for name in self.modules:
-            key = (name, event["stage"])
+            key = (name, stage)
             if scalars:
-                self._write(key, scalars, step=int(event.get("step", 0)))
-            if event.get("kind") == "stage" and event["state"] not in ("running", "elsewhere"):
+                self._write(key, scalars, step=getattr(event, "step", 0))
+            if isinstance(event, StateChanged) and event.state not in ("running", "elsewhere"):
                 self._close(key)
 
     def _write(self, key: tuple[str, str], scalars: dict[str, float], *, step: int) -> None:
@@ -75,14 +75,12 @@ def _module(name: str) -> Any:
 
 def _scalars(event: Event) -> Iterable[tuple[str, float]]:
     """The numbers of an event by path: `train/loss`, `dev/score`, `xnli/de/accuracy`."""
-    kind = event.get("kind")
-    if kind == "log":
-        skipped = ("step", "steps", "steps_total")
-        pairs = [(f"train/{key}", value) for key, value in event.items() if key not in skipped]
-    elif kind == "select":
-        pairs = [("dev/score", event["score"])]
-    elif kind == "eval":
-        pairs = [(f"{event['task']}/{event['language']}/{key}", value) for key, value in event["scores"].items()]
-    else:
-        pairs = []
+    pairs: list[tuple[str, Any]] = []
+    match event:
+        case events.Logged(record=record):
+            pairs = [(f"train/{key}", value) for key, value in record.items() if key not in ("step", "steps")]
+        case events.Judged(score=score):
+            pairs = [("dev/score", score)]
+        case events.Evaluated(task=task, language=language, scores=scores):
+            pairs = [(f"{task}/{language}/{key}", value) for key, value in scores.items()]
     return [(path, float(value)) for path, value in pairs if isinstance(value, int | float)]

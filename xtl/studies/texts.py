@@ -63,7 +63,7 @@ class Vectors:
         from xtl.data.tokenizer import load_tokenizer
         from xtl.families.retrieve import default_layer
         from xtl.parallel.mesh import make_mesh
-        from xtl.training import state
+        from xtl.training import handoff, state
 
         if jax.process_count() > 1:
             raise XtlError("divergence embeds on one host: give `xtl report --workdir=...` there, when the run is done")
@@ -71,21 +71,8 @@ class Vectors:
         self.tokenizer = load_tokenizer(stage.data.tokenizer, stage.data.world)
         self.mesh = make_mesh({"data": -1, "fsdp": 1, "tensor": 1})
         self.layer = default_layer(self.config.layers) if layer < 0 else layer
-        self.params = {"encoder": self._load(stage, parent), "heads": {}}
-
-    def _load(self, stage: Any, parent: Path | None) -> Any:
-        import jax
-        from flax import nnx
-
-        from xtl.models.hf import convert
-        from xtl.training import checkpoint, state
-
-        path = Path(stage.start).expanduser() if parent is None else parent
-        if parent is not None or any((path / name).exists() for name in ("checkpoints", "encoder")):
-            target = state.target(self.config, (), self.mesh)["params"]["encoder"]
-            return checkpoint.load_encoder(path, target)[0]
-        loaded = convert.load_hf(str(stage.start), config=self.config, mesh=self.mesh, key=jax.random.key(0))
-        return nnx.to_pure_dict(loaded.params)
+        source = stage.start if parent is None else parent
+        self.params = handoff.load(source, config=self.config, mesh=self.mesh, tokenizer=self.tokenizer).params
 
     def __call__(self, sentences: Sequence[str], *, max_length: int = 128) -> np.ndarray:
         """Vectors [texts, hidden], float32."""

@@ -13,7 +13,6 @@ import functools
 import hashlib
 import json
 import logging
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,10 +20,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from xtl import files
 from xtl.errors import XtlError
+from xtl.parallel import multihost
+from xtl.training.state import Params, State
 
 Tree = Any
 About = dict[str, Any]
@@ -130,7 +130,7 @@ class Checkpoints:
         except Exception as error:
             raise XtlError(f"saving a checkpoint under {self.folder} failed: {_first_line(error)}") from error
 
-    def save(self, step: int, state: Tree, about: About, *, handoff: bool = False) -> None:
+    def save(self, step: int, state: State, about: About, *, handoff: bool = False) -> None:
         """Begin to save the state after `step` steps; with handoff, also its parameters as encoder/ and heads/.
 
         Returns when the arrays are copied off the devices, so the state may then be donated.
@@ -143,14 +143,14 @@ class Checkpoints:
         items, found = {"state": state}, {"state": digests(state)}
         if handoff:
             self._policy.handoffs.add(step)
-            items |= _handoff_items(state["params"])
+            items |= _handoff_items(state.params)
             for item in ("encoder", "heads"):
                 found[item] = _below(f"params/{item}/", found["state"])
         self._pending = self._orbax.save_checkpointables_async(
             step, items, force=True, custom_metadata=_description(about, found)
         )
 
-    def restore(self, target: Tree) -> tuple[Tree, About] | None:
+    def restore(self, target: State) -> tuple[State, About] | None:
         """(state, about) of the newest trustworthy checkpoint, on the target's shardings; None if there are none.
 
         A damaged checkpoint is moved aside with a note and the one before it is taken; when all are damaged that is an
@@ -175,8 +175,6 @@ class Checkpoints:
 
     def _set_aside(self, step: int) -> None:
         from etils import epath
-
-        from xtl.parallel import multihost
 
         if multihost.is_first():
             aside = epath.Path(self.path(step) + ".damaged")
@@ -205,8 +203,8 @@ class _Keep:
 # ---------------------------------------------------------------- handoff
 
 
-def save_encoder(folder: files.Pathish, params: Tree, about: About) -> str:
-    """Write {encoder, heads} as a handoff of its own (an import); returns the folder. It must not exist yet."""
+def save_encoder(folder: files.Pathish, params: Params, about: About) -> str:
+    """Write parameters as a handoff of its own (an import); returns the folder. It must not exist yet."""
     from orbax.checkpoint import v1 as ocp
 
     folder = os.fspath(folder) if files.is_remote(folder) else os.path.abspath(folder)
@@ -317,9 +315,9 @@ _COMMITTED = "commit_success.txt"
 _DESCRIPTION = "_CHECKPOINT_METADATA"  # where Orbax puts custom_metadata, as JSON, in the same atomic commit
 
 
-def _handoff_items(params: Tree) -> dict[str, Tree]:
-    heads = {name: head for name, head in params["heads"].items() if jax.tree.leaves(head)}
-    return {"encoder": params["encoder"], **({"heads": heads} if heads else {})}
+def _handoff_items(params: Params) -> dict[str, Tree]:
+    heads = {name: head for name, head in params.heads.items() if jax.tree.leaves(head)}
+    return {"encoder": params.encoder, **({"heads": heads} if heads else {})}
 
 
 def _below(prefix: str, found: Mapping[str, int]) -> dict[str, int]:
@@ -401,8 +399,3 @@ def _first_line(error: BaseException) -> str:
 
 def _more(names: Sequence[str]) -> str:
     return f" and {len(names) - 1} more" if len(names) > 1 else ""
-
-
-def state_bytes(target: Tree) -> int:
-    """Bytes of a state in all, over however many devices."""
-    return sum(math.prod(x.shape) * np.dtype(x.dtype).itemsize for x in jax.tree.leaves(target))

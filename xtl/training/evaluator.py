@@ -15,6 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from xtl import files
+from xtl.config.schema import Stage
 from xtl.data import cache, sources
 from xtl.data.batches import EvalBatches
 from xtl.data.prefetch import prefetched
@@ -28,11 +29,10 @@ from xtl.models.encoder import EncoderConfig
 from xtl.parallel import multihost
 from xtl.task import Loaded, Task, with_options
 from xtl.tasks import get_task
-from xtl.training import state
+from xtl.training import events, state
+from xtl.training.events import OnEvent, ignore
+from xtl.training.state import Params
 from xtl.training.step import build_eval_step, place
-
-Tree = Any
-OnEvent = Callable[[dict[str, Any]], None]
 
 ROW_STEP = 64  # row lengths are its multiples: few shapes, and what the hardware likes
 BATCH_TOKENS = {"cpu": 2048}  # tokens a device and batch; elsewhere:
@@ -80,7 +80,7 @@ class Evaluated:
 
 
 def evaluate(
-    params: Tree,
+    params: Params,
     *,
     config: EncoderConfig,
     task: Task,
@@ -95,7 +95,7 @@ def evaluate(
     head_options: Mapping[str, Mapping[str, Any]] | None = None,
     eval_rows: int = 0,
     ahead: int = 2,
-    on_event: OnEvent = lambda event: None,
+    on_event: OnEvent = ignore,
 ) -> Evaluated:
     """Predict and score one task in every language given.
 
@@ -132,9 +132,9 @@ def evaluate(
         for language in languages
     }
     shape = batch_shape(list(parts.values()), mesh=mesh, rows=eval_rows)
-    head = head_for(task, {name: get_task(name) for name in params["heads"]})
+    head = head_for(task, {name: get_task(name) for name in params.heads})
     task = with_options(task, {**(head_options or {}).get(head or "", {}), **options})
-    chosen = {"encoder": params["encoder"], "heads": {} if head is None else {head: params["heads"][head]}}
+    chosen = Params(params.encoder, {} if head is None else {head: params.heads[head]})
     step = build_eval_step(config, task, mesh, tuple(sorted((k, _frozen(v)) for k, v in options.items())))
     result = Evaluated(task, split, {}, {}, {})
     for language, encoded in parts.items():
@@ -155,12 +155,12 @@ def evaluate(
             result.sweep[language] = family(task).sweep(task, examples, outputs, loaded.gold)
         result.predictions[language] = predictions
         result.scores[language] = {k: int(v) if isinstance(v, int) else float(v) for k, v in scores.items()}
-        on_event({"kind": "eval", "task": task.name, "split": split, "language": language, "scores": scores})
+        on_event(events.Evaluated(task.name, split, language, scores))
     return result
 
 
 def _outputs(
-    step: Callable, params: Tree, batches: EvalBatches, *, mesh: Mesh, ahead: int
+    step: Callable, params: Params, batches: EvalBatches, *, mesh: Mesh, ahead: int
 ) -> Iterator[dict[str, np.ndarray]]:
     """The outputs of every batch, fetched one batch late: while one computes, the next is made and sent."""
     with jax.set_mesh(mesh):
@@ -259,14 +259,14 @@ def _frozen(value: Any) -> Any:
 
 
 def evaluate_stage(
-    params: Tree,
-    stage: Any,
+    params: Params,
+    stage: Stage,
     folder: files.Pathish,
     *,
     mesh: Mesh,
     tokenizer: Tokenizer,
     head_options: Mapping[str, Mapping[str, Any]] | None = None,
-    on_event: OnEvent = lambda event: None,
+    on_event: OnEvent = ignore,
 ) -> dict[str, float | None]:
     """Every task of `stage.evaluate`: writes eval/<task>.json and, for test sets, predictions/<task>/; skips what is
     written already (a file is whole or absent). Returns the average of each task.
@@ -315,7 +315,7 @@ def write_predictions(result: Evaluated, folder: files.Pathish, *, data: Data, l
         submission.write_predictions(files.join(folder, "predictions"), result.task, language, examples, plain)
 
 
-def evaluation_length(task: Task, stage: Any) -> int:
+def evaluation_length(task: Task, stage: Stage) -> int:
     """Pieces a segment: what the stage trains the task (or the one it is trained by) with, else the task's own."""
     for name in (task.name, task.train):
         if name in stage.tasks:

@@ -13,6 +13,7 @@ import jax
 
 from xtl.errors import XtlError
 from xtl.models import flops
+from xtl.training.progress import Curve
 
 Record = dict[str, Any]
 
@@ -35,7 +36,7 @@ class Meter:
         devices: int,
         device_kind: str,
         steps: int = 1,
-        curve: list[list[float]] | None = None,
+        curve: Curve | None = None,
     ):
         self.model, self.predicted, self.devices, self.steps = model, predicted, devices, steps
         self.curve = [list(part) for part in curve or PARTS * [[0.0, 0]]]  # (sum of losses, steps) of each part
@@ -72,6 +73,10 @@ class Meter:
             part = self.curve[min((step - 1) * PARTS // self.steps, PARTS - 1)]
             part[0], part[1] = part[0] + values["loss"], part[1] + 1
             self._last = {"step": step, "learning_rate": values["learning_rate"], "grad_norm": values["grad_norm"]}
+
+    def curve_so_far(self) -> Curve:
+        """(sum of losses, steps) of each part of the stage, for a checkpoint."""
+        return tuple((total, int(count)) for total, count in self.curve)
 
     def losses(self) -> list[float]:
         """The mean loss of each part of the stage that has begun, in order."""

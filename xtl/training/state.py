@@ -1,4 +1,4 @@
-"""The train state: one tree {step, params{encoder, heads{name}}, opt_state{encoder, heads{name}}} of plain dicts.
+"""The train state: `State(step, params, opt_state)`, where params and optimizer state are `Params(encoder, heads)`.
 
 Shapes first, then shardings, then memory: `shapes` allocates nothing, `shardings` lays the same tree out on a mesh,
 `target` is what a checkpoint restores into, and `init` runs under jit with those shardings, so that no array ever
@@ -24,7 +24,7 @@ from xtl.parallel import mesh as meshes
 from xtl.task import Task
 from xtl.training import optim
 
-Tree = Any
+Tree = Any  # nested dicts of arrays, of their shapes, or of their shardings
 Heads = tuple[Task, ...]  # the tasks whose heads the state holds; a head has its task's name
 
 
@@ -45,6 +45,48 @@ def encoder_config(stage: Stage, *, platform: str | None = None) -> EncoderConfi
         attention = "fused" if platform == "tpu" and fills else "xla"
     shape = {name: value for name, value in vars(stage.encoder).items() if name in names}
     return EncoderConfig(**shape, attention=attention, remat=remat, scan=system.scan)
+
+
+# ---------------------------------------------------------------- the state
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Params:
+    """The encoder's parameters and those of every head by task; also whatever has that shape (moments, shardings)."""
+
+    encoder: Tree
+    heads: Mapping[str, Tree]
+
+    def map_parts(self, function: Callable[[Tree], Any]) -> "Params":
+        """The function's result in the place of each part: the encoder, and every head."""
+        return Params(function(self.encoder), {name: function(head) for name, head in self.heads.items()})
+
+    def only(self, head: str) -> "Params":
+        """The encoder with no other head than this one."""
+        return Params(self.encoder, {name: part for name, part in self.heads.items() if name == head})
+
+    def updated(self, part: "Params") -> "Params":
+        """These parameters with those of `part` put in their place; heads that it lacks stay as they are."""
+        return Params(part.encoder, {**self.heads, **part.heads})
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class State:
+    """What a training step takes and returns."""
+
+    step: jax.Array  # int32, steps done
+    params: Params
+    opt_state: Params  # an optax.ScaleByAdamState in the place of each part
+
+    def only(self, head: str) -> "State":
+        """The state with no other head than this one: what the step of that task takes (and donates)."""
+        return State(self.step, self.params.only(head), self.opt_state.only(head))
+
+    def updated(self, stepped: "State") -> "State":
+        """This state after a step that saw some of its heads."""
+        return State(stepped.step, self.params.updated(stepped.params), self.opt_state.updated(stepped.opt_state))
 
 
 # ---------------------------------------------------------------- graphs: modules without their weights
@@ -84,30 +126,29 @@ def _with_heads(config: EncoderConfig, heads: Heads) -> Heads:
 
 
 @functools.cache
-def shapes(config: EncoderConfig, heads: Heads = ()) -> Tree:
+def shapes(config: EncoderConfig, heads: Heads = ()) -> State:
     """The state as jax.ShapeDtypeStructs."""
-    params = {
-        "encoder": nnx.to_pure_dict(jax.eval_shape(lambda: _encoder(config, 0))),
-        "heads": {
+    params = Params(
+        nnx.to_pure_dict(jax.eval_shape(lambda: _encoder(config, 0))),
+        {
             task.name: nnx.to_pure_dict(jax.eval_shape(lambda task=task: _head(config, task, 0)))
             for task in _with_heads(config, heads)
         },
-    }
-    step = jax.ShapeDtypeStruct((), jnp.int32)
-    return {"step": step, "params": params, "opt_state": jax.eval_shape(_moments, params)}
+    )
+    step: Any = jax.ShapeDtypeStruct((), jnp.int32)
+    return State(step, params, jax.eval_shape(_moments, params))
 
 
 @functools.cache
-def shardings(config: EncoderConfig, heads: Heads, mesh: Mesh) -> Tree:
+def shardings(config: EncoderConfig, heads: Heads, mesh: Mesh) -> State:
     """The state as NamedShardings: moments like their parameters, counters everywhere."""
-    params = {
-        "encoder": _layout(functools.partial(_encoder, config, 0), mesh),
-        "heads": {
-            task.name: _layout(functools.partial(_head, config, task, 0), mesh) for task in _with_heads(config, heads)
-        },
-    }
-    moments = _by_part(lambda part: optim.like(part, count=everywhere(mesh)), params)
-    return {"step": everywhere(mesh), "params": params, "opt_state": moments}
+    params = Params(
+        _layout(functools.partial(_encoder, config, 0), mesh),
+        {task.name: _layout(functools.partial(_head, config, task, 0), mesh) for task in _with_heads(config, heads)},
+    )
+    moments = params.map_parts(lambda part: optim.like(part, count=everywhere(mesh)))
+    step: Any = everywhere(mesh)
+    return State(step, params, moments)
 
 
 def everywhere(mesh: Mesh) -> NamedSharding:
@@ -119,7 +160,7 @@ def _layout(build: Callable[[], nnx.State], mesh: Mesh) -> Tree:
     return nnx.to_pure_dict(meshes.shardings(jax.eval_shape(build), mesh))
 
 
-def target(config: EncoderConfig, heads: Heads, mesh: Mesh) -> Tree:
+def target(config: EncoderConfig, heads: Heads, mesh: Mesh) -> State:
     """The state as shapes with shardings: what `xtl.training.checkpoint` restores into."""
     return jax.tree.map(
         lambda array, sharding: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding),
@@ -136,19 +177,19 @@ def init(
     seed: int,
     encoder: Tree | None = None,
     given_heads: Mapping[str, Tree] | None = None,
-) -> Tree:
+) -> State:
     """A state at step 0, laid out on the mesh. Parts that are given (a handoff, on the target's shardings) are taken
     over as they are; the others are drawn from the seed."""
     given_heads, config = given_heads or {}, _weights_only(config)
-    params = {
-        "encoder": _draw_encoder(config, mesh)(seed) if encoder is None else encoder,
-        "heads": {
+    params = Params(
+        _draw_encoder(config, mesh)(seed) if encoder is None else encoder,
+        {
             task.name: given_heads[task.name] if task.name in given_heads else _draw_head(config, task, mesh)(seed)
             for task in _with_heads(config, heads)
         },
-    }
+    )
     step, opt_state = _zeros(config, heads, mesh)(params)
-    return {"step": step, "params": params, "opt_state": opt_state}
+    return State(step, params, opt_state)
 
 
 def _weights_only(config: EncoderConfig) -> EncoderConfig:
@@ -161,58 +202,29 @@ def _weights_only(config: EncoderConfig) -> EncoderConfig:
 @functools.cache
 def _draw_encoder(config: EncoderConfig, mesh: Mesh) -> Callable[[int], Tree]:
     draw = lambda seed: nnx.to_pure_dict(_encoder(config, seed))
-    return jax.jit(draw, out_shardings=shardings(config, (), mesh)["params"]["encoder"])
+    return jax.jit(draw, out_shardings=shardings(config, (), mesh).params.encoder)
 
 
 @functools.cache
 def _draw_head(config: EncoderConfig, task: Task, mesh: Mesh) -> Callable[[int], Tree]:
     draw = lambda seed: nnx.to_pure_dict(_head(config, task, seed))
-    return jax.jit(draw, out_shardings=shardings(config, (task,), mesh)["params"]["heads"][task.name])
+    return jax.jit(draw, out_shardings=shardings(config, (task,), mesh).params.heads[task.name])
 
 
 @functools.cache
-def _zeros(config: EncoderConfig, heads: Heads, mesh: Mesh) -> Callable[[Tree], tuple[jax.Array, Tree]]:
+def _zeros(config: EncoderConfig, heads: Heads, mesh: Mesh) -> Callable[[Params], tuple[jax.Array, Params]]:
     layout = shardings(config, heads, mesh)
     start = lambda params: (jnp.zeros((), jnp.int32), _moments(params))
-    return jax.jit(start, out_shardings=(layout["step"], layout["opt_state"]))
+    return jax.jit(start, out_shardings=(layout.step, layout.opt_state))
 
 
-def _moments(params: Tree) -> Tree:
-    return _by_part(optim.init, params)
+def _moments(params: Params) -> Params:
+    return params.map_parts(optim.init)
 
 
-def _by_part(function: Callable[[Tree], Any], params: Tree) -> Tree:
-    return {
-        "encoder": function(params["encoder"]),
-        "heads": {name: function(head) for name, head in params["heads"].items()},
-    }
-
-
-# ---------------------------------------------------------------- mixtures: a step sees one head
-
-
-def with_head(state: Tree, name: str) -> Tree:
-    """The state with no other head than this one: what the step of that task takes (and donates)."""
-
-    def only(part: Tree) -> Tree:
-        return {"encoder": part["encoder"], "heads": {k: v for k, v in part["heads"].items() if k == name}}
-
-    return {"step": state["step"], "params": only(state["params"]), "opt_state": only(state["opt_state"])}
-
-
-def merged(whole: Tree, stepped: Tree) -> Tree:
-    """`whole` with what a step returned put in its place; heads the step did not see are as they were."""
-
-    def join(key: str) -> Tree:
-        heads = {name: stepped[key]["heads"].get(name, head) for name, head in whole[key]["heads"].items()}
-        return {"encoder": stepped[key]["encoder"], "heads": heads}
-
-    return {"step": stepped["step"], "params": join("params"), "opt_state": join("opt_state")}
-
-
-def count_parameters(params: Tree) -> dict[str, int]:
-    """Number of parameters by part, e.g. {"encoder": 277453056, "embedding": ..., "heads/mnli": ...}."""
+def count_parameters(params: Params) -> dict[str, int]:
+    """Number of parameters by part: {"encoder": 277453056, "heads/mnli": 593923}."""
     total = lambda tree: sum(int(leaf.size) for leaf in jax.tree.leaves(tree))
-    counts = {"encoder": total(params["encoder"])}
-    counts.update({f"heads/{name}": total(head) for name, head in params["heads"].items()})
+    counts = {"encoder": total(params.encoder)}
+    counts.update({f"heads/{name}": total(head) for name, head in params.heads.items()})
     return counts

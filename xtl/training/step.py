@@ -21,6 +21,7 @@ from xtl.parallel import multihost
 from xtl.task import Task
 from xtl.training import optim
 from xtl.training import state as states
+from xtl.training.state import Params, State
 
 Tree = Any
 Batch = Mapping[str, Any]
@@ -32,7 +33,7 @@ Batch = Mapping[str, Any]
 @functools.cache
 def build_train_step(
     config: EncoderConfig, task: Task, mesh: Mesh, flags: tuple[tuple[str, str], ...] = ()
-) -> Callable[..., tuple[Tree, dict[str, jax.Array]]]:
+) -> Callable[[State, Batch, Tree, jax.Array], tuple[State, dict[str, jax.Array]]]:
     """The jitted step(state, batch, hyper, seed) -> (state, metrics). It donates the state, which holds this head only.
 
     hyper: see optim.hyper. seed: uint32; dropout keys are folded from (seed, step, micro-batch, layer). Metrics are
@@ -46,27 +47,27 @@ def build_train_step(
     layout = states.shardings(config, (task,), mesh)
     loss_of = family(task).loss
 
-    def loss_sum(params: Tree, batch: Batch, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def loss_sum(params: Params, batch: Batch, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         logits = forward(encoder_graph, head_graph, params, batch, key=key)
         loss, weight = loss_of(logits, batch)
         return loss, {"loss": loss, "weight": weight, **batch_counts(batch)}
 
-    def gradients(params: Tree, batch: Batch, key: jax.Array) -> tuple[Tree, dict[str, jax.Array]]:
+    def gradients(params: Params, batch: Batch, key: jax.Array) -> tuple[Params, dict[str, jax.Array]]:
         grads, sums = jax.grad(loss_sum, has_aux=True)(params, batch, key)
-        return jax.lax.with_sharding_constraint(grads, layout["params"]), sums
+        return jax.lax.with_sharding_constraint(grads, layout.params), sums
 
-    def train_step(state: Tree, batch: Batch, hyper: Tree, seed: jax.Array) -> tuple[Tree, dict[str, jax.Array]]:
-        params, key = state["params"], jax.random.fold_in(jax.random.key(seed), state["step"])
+    def train_step(state: State, batch: Batch, hyper: Tree, seed: jax.Array) -> tuple[State, dict[str, jax.Array]]:
+        params, key = state.params, jax.random.fold_in(jax.random.key(seed), state.step)
         if batch["ids_rt"].ndim == 2:
             grads, sums = gradients(params, batch, jax.random.fold_in(key, 0))
         else:
             grads, sums = _accumulated(gradients, params, batch, key)
         scale = 1.0 / jnp.where(sums["weight"] > 0, sums["weight"], 1.0)
         grads = jax.tree.map(lambda g: g * scale, grads)
-        rate = optim.learning_rate(hyper, state["step"])
-        params, opt_state, norm = optim.update(grads, state["opt_state"], params, hyper=hyper, rate=rate)
+        rate = optim.learning_rate(hyper, state.step)
+        params, opt_state, norm = optim.update(grads, state.opt_state, params, hyper=hyper, rate=rate)
         metrics = {**sums, "loss": sums["loss"] * scale, "learning_rate": rate, **norm}
-        return {"step": state["step"] + 1, "params": params, "opt_state": opt_state}, metrics
+        return State(state.step + 1, params, opt_state), metrics
 
     return jax.jit(
         train_step,
@@ -76,7 +77,9 @@ def build_train_step(
     )
 
 
-def _accumulated(gradients: Callable, params: Tree, batch: Batch, key: jax.Array) -> tuple[Tree, dict[str, jax.Array]]:
+def _accumulated(
+    gradients: Callable, params: Params, batch: Batch, key: jax.Array
+) -> tuple[Params, dict[str, jax.Array]]:
     """Sums over the micro-batches on the leading axis, one at a time."""
 
     def add(total: Tree, part: tuple[Batch, jax.Array]) -> tuple[Tree, None]:
@@ -105,15 +108,15 @@ def batch_counts(batch: Batch) -> dict[str, jax.Array]:
 @functools.cache
 def build_eval_step(
     config: EncoderConfig, task: Task, mesh: Mesh, options: tuple[tuple[str, Any], ...] = ()
-) -> Callable[[Tree, Batch], dict[str, jax.Array]]:
+) -> Callable[[Params, Batch], dict[str, jax.Array]]:
     """The jitted step(params, batch) -> the family's outputs, whole on every host. No dropout.
 
-    params: {"encoder", "heads": {any one name: head}}: a head may have been trained under another task's name.
+    params: the encoder and one head, which may have been trained under another task's name.
     options: keyword arguments of the family's `outputs`, as pairs.
     """
     encoder_graph, head_graph = states.encoder_graph(config), states.head_graph(config, task)
 
-    def eval_step(params: Tree, batch: Batch) -> dict[str, jax.Array]:
+    def eval_step(params: Params, batch: Batch) -> dict[str, jax.Array]:
         logits = forward(encoder_graph, head_graph, params, batch, key=None)
         return family(task).outputs(logits, batch, **dict(options))
 
@@ -126,17 +129,17 @@ def build_eval_step(
 def forward(
     encoder_graph: nnx.GraphDef,
     head_graph: nnx.GraphDef | None,
-    params: Tree,
+    params: Params,
     batch: Batch,
     *,
     key: jax.Array | None,
 ) -> Any:
     """Logits of the one head in `params`; without a head, the encoder's pooled layers (sentence retrieval)."""
-    encoder = nnx.merge(encoder_graph, params["encoder"])
+    encoder = nnx.merge(encoder_graph, params.encoder)
     inputs = batch["ids_rt"], batch["segments_rt"], batch["positions_rt"]
     if head_graph is None:
         return encoder.all_layers(*inputs, batch["slots_rs"])
-    (head_params,) = params["heads"].values()
+    (head_params,) = params.heads.values()
     head = nnx.merge(head_graph, head_params)
     encoder_key, head_key = (None, None) if key is None else (jax.random.fold_in(key, 0), jax.random.fold_in(key, 1))
     hidden_rtd = encoder(*inputs, key=encoder_key)

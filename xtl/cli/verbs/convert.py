@@ -1,7 +1,7 @@
 """`xtl import` and `xtl export`: weights to and from Hugging Face folders."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ def import_(args: Any) -> None:
     from xtl.models.hf import convert, names
     from xtl.tasks import get_task
     from xtl.training import checkpoint
+    from xtl.training.state import Params
 
     described, head = {}, None
     if args.task:
@@ -41,7 +42,7 @@ def import_(args: Any) -> None:
         heads["mlm"] = loaded.lm_head
     shape = {key: value for key, value in asdict(loaded.config).items() if key in schema.types_of(schema.Encoder)}
     about = {"encoder": {"size": "base", **shape}, "heads": described, "origin": {"model": str(args.model)}}
-    params = {"encoder": nnx.to_pure_dict(loaded.params), "heads": heads}
+    params = Params(nnx.to_pure_dict(loaded.params), heads)
     folder = checkpoint.save_encoder(out, params, {"stage": "", **about, "xtl": __version__})
     print(f"heads    {', '.join(heads) or NO_HEAD}")
     print(f"encoder  {folder}")
@@ -55,26 +56,20 @@ def export(args: Any) -> None:
     from xtl.models.encoder import EncoderConfig
     from xtl.models.hf import convert, names
     from xtl.parallel.mesh import make_mesh
-    from xtl.tasks import get_task
-    from xtl.training import checkpoint, state
+    from xtl.training import handoff
 
-    about = checkpoint.describe(checkpoint.find_encoder(args.checkpoint))
-    known = {name: value for name, value in about["encoder"].items() if name != "size"}
-    shape, mesh = EncoderConfig(**known), make_mesh()
-    wanted = _head_to_export(about["heads"], args.head)
-    theirs = {name: about["heads"][name] for name in wanted}
-    tasks = tuple(
-        replace(get_task(name), labels=tuple(head["labels"]), options=head["options"]) for name, head in theirs.items()
-    )
-    target = state.target(shape, tasks, mesh)["params"]
-    encoder, loaded, report = checkpoint.load_encoder(args.checkpoint, target["encoder"], heads=target["heads"])
-    head = next(((names.head(name, theirs[name]), loaded[name]) for name in wanted), None)
+    section = handoff.encoder_section(args.checkpoint)
+    shape = EncoderConfig(**{name: value for name, value in section.items() if name != "size"})
+    choose = lambda heads: _head_to_export(handoff.described_heads(heads), args.head)
+    loaded = handoff.load(args.checkpoint, config=shape, mesh=make_mesh(), choose=choose)
+    described = handoff.described_heads(loaded.heads)
+    head = next(((names.head(name, described[name]), loaded.params.heads[name]) for name in described), None)
     copied = [tokenizer / name for name in TOKENIZER_FILES if (tokenizer / name).exists()] if tokenizer else []
     # No class with a head has the encoder's pooler: there, multiple choice has its own in that place.
-    folder = convert.save_hf(args.out, shape, encoder, head=head, pooler=head is None, files=copied)
-    print(f"head     {', '.join(wanted) or NO_HEAD}")
-    if report.left_behind:
-        print(f"left out {', '.join(report.left_behind)}")
+    folder = convert.save_hf(args.out, shape, loaded.params.encoder, head=head, pooler=head is None, files=copied)
+    print(f"head     {', '.join(described) or NO_HEAD}")
+    if loaded.left_behind:
+        print(f"left out {', '.join(loaded.left_behind)}")
     print(f"model    {folder}")
 
 

@@ -10,7 +10,6 @@ from rich.table import Table as Grid
 
 from xtl import config, files
 from xtl.cli import main as cli
-from xtl.config import schema
 from xtl.errors import XtlError
 
 
@@ -35,12 +34,14 @@ def evaluate(args: Any) -> None:
 
 def _config(args: Any) -> Any:
     """A pipeline of one stage that only evaluates; data as where the checkpoint was made, flags laid over it."""
+    from xtl.training import handoff
+
     path = Path(args.checkpoint).expanduser()
     made_by = _stage_of(path)
     entry = {"languages": args.languages, "split": args.split}
     stage = config.stage("eval", phase="eval", start=str(path), evaluate={args.task: entry})
     data = {key: value for key, value in made_by.get("data", {}).items() if key != "revision"}
-    made = config.pipeline("eval", encoder=_encoder(path), data=data, stages=[stage])
+    made = config.pipeline("eval", encoder=handoff.encoder_section(path), data=data, stages=[stage])
     for key, text in args.overrides.items():
         config.override(made, key.removeprefix("config."), text)
     return made
@@ -52,18 +53,6 @@ def _stage_of(path: Path) -> dict[str, Any]:
         if (folder / "config.json").exists() and (folder / "status.json").exists():
             return files.read_json(folder / "config.json")
     return {}
-
-
-def _encoder(path: Path) -> dict[str, Any]:
-    from xtl.models.hf import convert
-    from xtl.training import checkpoint
-
-    if any((path / name).exists() for name in ("checkpoints", "encoder", "_METADATA")) or path.name == "encoder":
-        return checkpoint.describe(checkpoint.find_encoder(path))["encoder"]
-    if not path.exists() and str(path).count("/") != 1:
-        raise XtlError(f"{path}: there is no such checkpoint")
-    shape = convert.read_config(path if path.exists() else str(path))
-    return {key: getattr(shape, key) for key in schema.types_of(schema.Encoder) if hasattr(shape, key)}
 
 
 def _scores(report: dict[str, Any]) -> Grid:

@@ -11,6 +11,7 @@ from xtl.cli.tables import results_tables
 from xtl.config import resolve
 from xtl.errors import XtlError
 from xtl.runs import pipeline, results
+from xtl.runs.events import Event
 from xtl.runs.trackers import Trackers
 from xtl.runs.workdir import Workdir
 
@@ -34,10 +35,10 @@ def run(args: Any) -> int:
     with multihost.together():
         with Display(graph, workdir, wanted=wanted, first=first) as show, trackers as track:
 
-            def on_event(event: pipeline.Event) -> None:
-                show(event)
+            def on_event(stage: str, event: Event) -> None:
+                show(stage, event)
                 if first:
-                    track(event)
+                    track(stage, event)
 
             outcome = pipeline.run(
                 graph, workdir, only=args.stage, train=_trainer(profile), on_event=on_event, first=first, agree=_agree
