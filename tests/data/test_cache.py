@@ -17,6 +17,8 @@ from xtl.data.rows import Encoded
 from xtl.data.settings import Data
 from xtl.data.tokenizer import Tokenizer
 from xtl.errors import XtlError
+from xtl.families import family
+from xtl.task import with_options
 from xtl.tasks import get_task
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "original"
@@ -37,12 +39,12 @@ def small_tokenizer(words="a b c boats Vers erzählt von the is 1901 Steg"):
     return Tokenizer(rust)
 
 
-def encoded(folder, task="mnli", language="en", split="train", *, root=FIXTURES, tokenizer=None, **more):
+def encoded(folder, task="mnli", language="en", split="train", *, root=FIXTURES, tokenizer=None, options=None, **more):
     settings = {"max_length": 32, "train": split == "train"} | more
     data = Data(source="files", root=str(root), cache=str(folder))
-    return cache.encoded(
-        get_task(task), language, split, data=data, tokenizer=tokenizer or small_tokenizer(), **settings
-    )
+    task, tokenizer = with_options(get_task(task), options or {}), tokenizer or small_tokenizer()
+    encode = family(task).encode
+    return cache.encoded(task, language, split, encode=encode, data=data, tokenizer=tokenizer, **settings)
 
 
 def arrays(e: Encoded):
@@ -150,7 +152,7 @@ def test_changed_content_makes_another_entry_and_the_same_content_elsewhere_does
 
 def test_changed_code_makes_another_entry(tmp_path, monkeypatch):
     encoded(tmp_path)
-    monkeypatch.setattr(cache, "code_version", lambda module: "another")
+    monkeypatch.setattr(cache, "code_version", lambda task, family: "another")
     encoded(tmp_path)
     assert len(entries(tmp_path)) == 2
 

@@ -10,6 +10,7 @@ from safetensors.numpy import load_file
 
 from xtl.cli.main import main
 from xtl.errors import XtlError
+from xtl.families import family
 from xtl.models.encoder import EncoderConfig
 from xtl.models.hf import convert, names
 from xtl.task import NLI, Task
@@ -41,7 +42,7 @@ def described(task):
 
 
 def head_of(task):
-    return names.head(task.name, described(task))
+    return names.head(family(task).head_of_transformers(task), task.labels)
 
 
 def random_params(config, *tasks):

@@ -261,9 +261,9 @@ def test_a_head_is_evaluated_with_the_options_it_was_trained_with(cache, tmp_pat
     """head="hf" leaves the pooler out: evaluating xnli with the default's layers would be another model, silently."""
     build, built = evaluation.build_eval_step, []
 
-    def recorded(config, task, mesh, options):
+    def recorded(config, task, mesh):
         built.append(task.options.get("head"))
-        return build(config, task, mesh, options)
+        return build(config, task, mesh)
 
     monkeypatch.setattr(evaluation, "build_eval_step", recorded)
     tasks, entry = {"mnli": MNLI["mnli"] | {"options": {"head": "hf"}}}, {"languages": ("en",), "limit": 20}
@@ -323,7 +323,8 @@ def test_evaluations_that_are_written_are_not_made_again(six_steps, tmp_path):
     one, reference = six_steps
     shutil.copytree(reference / "eval", tmp_path / "eval")
     mesh = make_mesh((1, 1, 1), devices=jax.devices()[:1])
-    averages = evaluation.evaluate_stage({}, one, tmp_path, mesh=mesh, tokenizer=None, on_event=lambda event: None)
+    evaluator = evaluation.Evaluator(state.encoder_config(one), mesh, None, one.data)
+    averages = evaluation.evaluate_stage(evaluator, {}, one, tmp_path)
     assert averages["xnli"] == json.loads((reference / "eval/xnli.json").read_text())["average"]
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from xtl.data import sources
 from xtl.data.settings import Data
 from xtl.errors import XtlError
-from xtl.task import Choice, Example, Pair, Span, Tagged, Task, Text
+from xtl.families import family
+from xtl.task import Choice, Example, Pair, Span, Tagged, Task, Text, with_options
 
 SOURCE = "en"
 UNSPACED = ("zh", "ja", "th", "my")  # words are written without spaces between them
@@ -38,7 +39,7 @@ def texts(task: Task, language: str, split: str, data: Data, *, count: int, limi
     first language, any other its queries. Returns fewer where there are no more.
     """
     side = ""
-    if task.family == "retrieve":
+    if family(task).english_pool:
         side = "pool" if language == SOURCE else "query"
         language = next(iter(sources.languages(task, data, split=split))) if language == SOURCE else language
     examples = sources.load(task, language, split, data).examples
@@ -93,14 +94,14 @@ class Vectors:
 
         from xtl.data.batches import EvalBatches
         from xtl.data.sequences import singles
-        from xtl.families import family
         from xtl.tasks import get_task
         from xtl.training.evaluator import batch_shape
         from xtl.training.step import build_eval_step, place
 
-        task, max_length = get_task("tatoeba"), min(max_length, self.config.max_positions - 2)
+        task = with_options(get_task("tatoeba"), {"layer": self.layer, "pooling": "mean"})
+        max_length = min(max_length, self.config.max_positions - 2)
         encoded = singles(self.tokenizer.encode_ids_batch(list(sentences)), max_length=max_length)
-        step = build_eval_step(self.config, task, self.mesh, (("layer", self.layer), ("pooling", "mean")))
+        step = build_eval_step(self.config, task, self.mesh)
         shape = batch_shape([encoded], mesh=self.mesh)
         batches = EvalBatches(encoded, family(task), **shape, tokenizer=self.tokenizer)
         with jax.set_mesh(self.mesh):

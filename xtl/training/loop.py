@@ -8,6 +8,7 @@ moment: calling again with the same arguments goes on from the last checkpoint a
 
 import contextlib
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -38,13 +39,7 @@ from xtl.task import Task, with_options
 from xtl.tasks import get_task
 from xtl.training import checkpoint, optim, state
 from xtl.training.checkpoint import Checkpoints
-from xtl.training.evaluator import (
-    Evaluated,
-    encoded_part,
-    evaluate,
-    evaluate_stage,
-    evaluation_length,
-)
+from xtl.training.evaluator import Evaluated, Evaluator, encoded_part, evaluate_stage, evaluation_length
 from xtl.training.goodput import Goodput
 from xtl.training.meter import Meter
 from xtl.training.profiling import StepProfile
@@ -55,7 +50,6 @@ Tree = Any
 OnEvent = Callable[[dict[str, Any]], None]
 
 SECOND_SHAPE = 2000  # steps from which a second compile for smaller batches pays
-LABELLED = ("pair", "choice", "tag")  # families whose predictions are a few labels: they can collapse onto one
 
 
 def train(
@@ -122,7 +116,7 @@ def train(
 
         meter = Meter(
             config,
-            predicted=frozenset(name for name, task in tasks.items() if task.family == "mlm"),
+            predicted=frozenset(name for name, task in tasks.items() if family(task).predicted),
             devices=mesh.size,
             device_kind=mesh.devices.flat[0].device_kind,
             steps=steps,
@@ -214,8 +208,7 @@ def train(
 
     # ---------------------------------------------------------------- evaluate
     with clock("evaluating"):
-        options = {name: dict(entry.options) for name, entry in stage.tasks.items()}
-        averages = _evaluate(run, params, head_options=options)
+        averages = _evaluate(run, params)
     clock.mark(done)
     records = logs.read_lines(files.join(folder, "metrics.jsonl"))
     # A loss that starts low has no need to fall: a kept head, or MLM going on.
@@ -251,6 +244,20 @@ class _Run:
     tokenizer: Tokenizer
     on_event: OnEvent
 
+    @functools.cached_property
+    def evaluator(self) -> Evaluator:
+        """Selection and the final evaluation share it, so that nothing is read twice."""
+        system = self.stage.system
+        return Evaluator(
+            self.config,
+            self.mesh,
+            self.tokenizer,
+            self.stage.data,
+            head_options={name: entry.options for name, entry in self.stage.tasks.items()},
+            eval_rows=system.eval_rows,
+            ahead=system.prefetch,
+        )
+
     def note(self, text: str) -> None:
         self.on_event({"kind": "note", "text": text})
 
@@ -267,7 +274,6 @@ def _training_parts(task: Task, run: _Run) -> list[Any]:
             tokenizer=run.tokenizer,
             max_length=entry.max_length,
             limit=entry.limit,
-            options=entry.options,
             train=True,
         )
         for language in entry.languages
@@ -321,40 +327,18 @@ def _judge(run: _Run, params: Tree) -> tuple[dict[str, Any], float | None]:
         "score": sum(averages.values()) / len(averages),
         "scores": by_language if len(judged) == 1 else averages,
     }
-    labelled = [one.predictions.values() for one in judged if one.task.family in LABELLED]
+    labelled = [one.predictions.values() for one in judged if family(one.task).few_labels]
     return dev, min((majority_share([p for each in given for p in each]) for given in labelled), default=None)
 
 
 def _judged(run: _Run, params: Tree, task: Task) -> Evaluated:
-    select, stage = run.stage.select, run.stage
-    return evaluate(
-        params,
-        config=run.config,
-        task=task,
-        languages=select.languages,
-        split="dev",
-        data=stage.data,
-        tokenizer=run.tokenizer,
-        mesh=run.mesh,
-        max_length=evaluation_length(task, stage),
-        limit=select.examples,
-        head_options={name: dict(entry.options) for name, entry in stage.tasks.items()},
-        eval_rows=stage.system.eval_rows,
-        ahead=stage.system.prefetch,
-    )
+    select, length = run.stage.select, evaluation_length(task, run.stage)
+    return run.evaluator(params, task, select.languages, "dev", max_length=length, limit=select.examples, hold=True)
 
 
-def _evaluate(run: _Run, params: Tree, *, head_options: Mapping[str, Any]) -> dict[str, float | None]:
+def _evaluate(run: _Run, params: Tree) -> dict[str, float | None]:
     """The stage's evaluations; the averages by task."""
-    return evaluate_stage(
-        params,
-        run.stage,
-        run.folder,
-        mesh=run.mesh,
-        tokenizer=run.tokenizer,
-        head_options=head_options,
-        on_event=run.on_event,
-    )
+    return evaluate_stage(run.evaluator, params, run.stage, run.folder, on_event=run.on_event)
 
 
 # ---------------------------------------------------------------- where weights come from
@@ -471,7 +455,8 @@ def _evaluate_only(run: _Run) -> dict[str, Any]:
         encoder, heads, origin = _load_hugging_face(run, str(path), (), target)
     params = {"encoder": encoder, "heads": heads}
     run.on_event({"kind": "start", "steps_total": 0, "step": 0, "parameters": state.count_parameters(params)})
-    averages = _evaluate(run, params, head_options=head_options)
+    run.evaluator.head_options = head_options
+    averages = _evaluate(run, params)
     result = {"steps": 0, "origin": origin, "parameters": state.count_parameters(params), "evaluations": averages}
     run.on_event({"kind": "done", **result})
     return result

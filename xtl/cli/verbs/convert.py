@@ -3,10 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xtl import files
 from xtl.errors import XtlError, nearest
+from xtl.families import family
+from xtl.task import Task, with_options
+from xtl.tasks import get_task
+
+if TYPE_CHECKING:
+    from xtl.models.hf import names
 
 TOKENIZER_FILES = ("sentencepiece.bpe.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 NO_HEAD = "none"
@@ -22,15 +28,14 @@ def import_(args: Any) -> None:
     from xtl import __version__
     from xtl.config import schema
     from xtl.models.hf import convert, names
-    from xtl.tasks import get_task
     from xtl.training import checkpoint
 
     described, head = {}, None
     if args.task:
         task = get_task(args.task)
-        options = {"head": "hf"} if task.family in ("pair", "choice") else {}
+        options = dict(family(task).counterpart_options)
         described[task.name] = {"family": task.family, "labels": list(task.labels), "options": options}
-        head = names.head(task.name, described[task.name])
+        head = names.head(family(task).head_of_transformers(with_options(task, options)), task.labels)
     if args.labels and not (head and head.labels):
         raise XtlError(f"--labels={','.join(args.labels)}: only with the --task of a head that has labels")
     loaded = convert.load_hf(args.model, head=head, labels=args.labels)
@@ -53,22 +58,18 @@ def export(args: Any) -> None:
     if tokenizer is not None and not tokenizer.is_dir():
         raise XtlError(f"--tokenizer={tokenizer}: there is no such folder")
     from xtl.models.encoder import EncoderConfig
-    from xtl.models.hf import convert, names
+    from xtl.models.hf import convert
     from xtl.parallel.mesh import make_mesh
-    from xtl.tasks import get_task
     from xtl.training import checkpoint, state
 
     about = checkpoint.describe(checkpoint.find_encoder(args.checkpoint))
     known = {name: value for name, value in about["encoder"].items() if name != "size"}
     shape, mesh = EncoderConfig(**known), make_mesh()
     wanted = _head_to_export(about["heads"], args.head)
-    theirs = {name: about["heads"][name] for name in wanted}
-    tasks = tuple(
-        replace(get_task(name), labels=tuple(head["labels"]), options=head["options"]) for name, head in theirs.items()
-    )
+    tasks = tuple(_task_of(name, about["heads"][name]) for name in wanted)
     target = state.target(shape, tasks, mesh)["params"]
     encoder, loaded, report = checkpoint.load_encoder(args.checkpoint, target["encoder"], heads=target["heads"])
-    head = next(((names.head(name, theirs[name]), loaded[name]) for name in wanted), None)
+    head = next(((_counterpart(task), loaded[task.name]) for task in tasks), None)
     copied = [tokenizer / name for name in TOKENIZER_FILES if (tokenizer / name).exists()] if tokenizer else []
     # No class with a head has the encoder's pooler: there, multiple choice has its own in that place.
     folder = convert.save_hf(args.out, shape, encoder, head=head, pooler=head is None, files=copied)
@@ -78,21 +79,31 @@ def export(args: Any) -> None:
     print(f"model    {folder}")
 
 
-def _head_to_export(heads: Mapping[str, Any], asked: str) -> tuple[str, ...]:
-    """The name of the head asked for or, if none is, of the only one with a counterpart in transformers; or nothing."""
+def _task_of(name: str, about: Mapping[str, Any]) -> Task:
+    """The task of a trained head, as a checkpoint describes it."""
+    return replace(get_task(name), family=about["family"], labels=tuple(about["labels"]), options=about["options"])
+
+
+def _counterpart(task: Task) -> "names.Head":
+    """Where the weights of a task's head lie in a Hugging Face folder. XtlError where no class has such a head."""
     from xtl.models.hf import names
 
+    return names.head(family(task).head_of_transformers(task), task.labels)
+
+
+def _head_to_export(heads: Mapping[str, Any], asked: str) -> tuple[str, ...]:
+    """The name of the head asked for or, if none is, of the only one with a counterpart in transformers; or nothing."""
     if asked == NO_HEAD:
         return ()
     if asked:
         if asked not in heads:
             raise XtlError(f"--head={asked}: the checkpoint has no such head.{nearest(asked, heads)}")
-        names.head(asked, heads[asked])
+        _counterpart(_task_of(asked, heads[asked]))
         return (asked,)
     fitting = []
     for name, about in heads.items():
         try:
-            names.head(name, about)
+            _counterpart(_task_of(name, about))
             fitting.append(name)
         except XtlError as error:
             print(error)
