@@ -23,7 +23,9 @@ from xtl.families.pair import FAMILY as pair  # noqa: E402
 from xtl.families.span import FAMILY as span  # noqa: E402
 from xtl.families.tag import FAMILY as tag  # noqa: E402
 from xtl.models.encoder import Encoder, EncoderConfig  # noqa: E402
-from xtl.models.hf import convert, names  # noqa: E402
+from xtl.models.hf import names  # noqa: E402
+from xtl.models.hf.load import load_hf  # noqa: E402
+from xtl.models.hf.save import save_hf  # noqa: E402
 from xtl.task import Task  # noqa: E402
 
 LENGTHS = (20, 9, 15, 3)
@@ -67,7 +69,7 @@ def head_of(task):
 
 def run(of, task, folder, encoded, labels=()):
     """(logits, loss, batch) of our modules with the weights of a transformers folder."""
-    loaded = convert.load_hf(folder, head=head_of(task), labels=labels)
+    loaded = load_hf(folder, head=head_of(task), labels=labels)
     assert not set(loaded.report.initialised) - {"pooler/kernel", "pooler/bias"} and not loaded.report.unexpected
     return computed(of, task, loaded.config, loaded.params, loaded.head, encoded)
 
@@ -235,7 +237,7 @@ def exported(of, task, model_name, encoded, folder):
     params = drawn(Encoder(config, rngs=nnx.Rngs(0)))
     head = drawn(of.head(config, task, rngs=nnx.Rngs(1)))
     logits, _, batch = computed(of, task, config, params, head, encoded)
-    convert.save_hf(folder, config, params, head=(head_of(task), head), pooler=False)
+    save_hf(folder, config, params, head=(head_of(task), head), pooler=False)
     (architecture,) = transformers.AutoConfig.from_pretrained(folder).architectures
     assert architecture.startswith(f"{model_name}For")
     model, info = getattr(transformers, architecture).from_pretrained(

@@ -103,7 +103,7 @@ def check_model(start: str, encoder: Encoder, *, where: str) -> None:
     """A Hugging Face folder must hold an encoder of the shape the config says."""
     if not files.exists(Path(start).expanduser() / "config.json"):
         return
-    from xtl.models.hf.convert import read_config  # imports JAX
+    from xtl.models.hf.load import read_config  # imports JAX
 
     theirs = read_config(Path(start).expanduser())
     for key in SHAPE:

@@ -78,14 +78,14 @@ class Vectors:
         import jax
         from flax import nnx
 
-        from xtl.models.hf import convert
+        from xtl.models.hf.load import load_hf
         from xtl.training import checkpoint, state
 
         path = Path(stage.start).expanduser() if parent is None else parent
         if parent is not None or any((path / name).exists() for name in ("checkpoints", "encoder")):
             target = state.target(self.config, (), self.mesh)["params"]["encoder"]
             return checkpoint.load_encoder(path, target)[0]
-        loaded = convert.load_hf(str(stage.start), config=self.config, mesh=self.mesh, key=jax.random.key(0))
+        loaded = load_hf(str(stage.start), config=self.config, mesh=self.mesh, key=jax.random.key(0))
         return nnx.to_pure_dict(loaded.params)
 
     def __call__(self, sentences: Sequence[str], *, max_length: int = 128) -> np.ndarray:

@@ -401,10 +401,10 @@ def _kept_head(task: Task, about: Mapping[str, Any], path: files.Pathish) -> str
 def _load_hugging_face(
     run: _Run, source: str, heads: tuple[Task, ...], target: Tree
 ) -> tuple[Tree, dict[str, Tree], dict[str, Any]]:
-    from xtl.models.hf import convert
+    from xtl.models.hf.load import load_hf
 
     key = jax.random.fold_in(jax.random.key(run.stage.seed), 0)
-    loaded = convert.load_hf(source, config=run.config, mesh=run.mesh, key=key)
+    loaded = load_hf(source, config=run.config, mesh=run.mesh, key=key)
     run.note(str(loaded.report))
     kept = {}
     if run.stage.train.keep_head:

@@ -27,7 +27,8 @@ def import_(args: Any) -> None:
 
     from xtl import __version__
     from xtl.config import schema
-    from xtl.models.hf import convert, names
+    from xtl.models.hf import names
+    from xtl.models.hf.load import load_hf
     from xtl.training import checkpoint
 
     described, head = {}, None
@@ -38,7 +39,7 @@ def import_(args: Any) -> None:
         head = names.head(family(task).head_of_transformers(with_options(task, options)), task.labels)
     if args.labels and not (head and head.labels):
         raise XtlError(f"--labels={','.join(args.labels)}: only with the --task of a head that has labels")
-    loaded = convert.load_hf(args.model, head=head, labels=args.labels)
+    loaded = load_hf(args.model, head=head, labels=args.labels)
     print(loaded.report)
     heads = {args.task: loaded.head} if head else {}
     if loaded.lm_head is not None:
@@ -58,7 +59,7 @@ def export(args: Any) -> None:
     if tokenizer is not None and not tokenizer.is_dir():
         raise XtlError(f"--tokenizer={tokenizer}: there is no such folder")
     from xtl.models.encoder import EncoderConfig
-    from xtl.models.hf import convert
+    from xtl.models.hf.save import save_hf
     from xtl.parallel.mesh import make_mesh
     from xtl.training import checkpoint, state
 
@@ -72,7 +73,7 @@ def export(args: Any) -> None:
     head = next(((_counterpart(task), loaded[task.name]) for task in tasks), None)
     copied = [tokenizer / name for name in TOKENIZER_FILES if (tokenizer / name).exists()] if tokenizer else []
     # No class with a head has the encoder's pooler: there, multiple choice has its own in that place.
-    folder = convert.save_hf(args.out, shape, encoder, head=head, pooler=head is None, files=copied)
+    folder = save_hf(args.out, shape, encoder, head=head, pooler=head is None, files=copied)
     print(f"head     {', '.join(wanted) or NO_HEAD}")
     if report.left_behind:
         print(f"left out {', '.join(report.left_behind)}")

@@ -55,14 +55,14 @@ def _stage_of(path: Path) -> dict[str, Any]:
 
 
 def _encoder(path: Path) -> dict[str, Any]:
-    from xtl.models.hf import convert
+    from xtl.models.hf.load import read_config
     from xtl.training import checkpoint
 
     if any((path / name).exists() for name in ("checkpoints", "encoder", "_METADATA")) or path.name == "encoder":
         return checkpoint.describe(checkpoint.find_encoder(path))["encoder"]
     if not path.exists() and str(path).count("/") != 1:
         raise XtlError(f"{path}: there is no such checkpoint")
-    shape = convert.read_config(path if path.exists() else str(path))
+    shape = read_config(path if path.exists() else str(path))
     return {key: getattr(shape, key) for key in schema.types_of(schema.Encoder) if hasattr(shape, key)}
 
 

@@ -63,6 +63,11 @@ FIELDS = {  # of EncoderConfig -> of config.json
 }
 
 
+def class_prefix(config: EncoderConfig) -> str:
+    """How the names of transformers' classes for such an encoder begin."""
+    return {"post": "XLMRoberta", "pre": "XLMRobertaXL"}[config.norm]
+
+
 def encoder_names(config: EncoderConfig) -> dict[str, tuple[str, str]]:
     """Path of every encoder weight -> (layout, name template in a Hugging Face file)."""
     table = dict(COMMON)
