@@ -82,7 +82,7 @@ class Loaded:
 
 FAMILIES = ("mlm", "pair", "choice", "span", "tag", "retrieve", "dual")
 
-NLI = ("contradiction", "entailment", "neutral")  # jiant's and XTREME's order; hub copies differ (trap 15.1)
+NLI = ("contradiction", "entailment", "neutral")  # jiant's and XTREME's order; hub copies differ
 UPOS = (
     "ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM", "PART", "PRON", "PROPN", "PUNCT", "SCONJ", "SYM",
     "VERB", "X",

@@ -1,4 +1,4 @@
-"""Rows: several examples packed into one sequence, told apart by segment ids.
+"""Rows: several examples packed into one sequence, distinguished by segment ids.
 
 Letters: R rows, T row length, S slots per row, E examples per batch, C segments per example. A *segment* is one token
 sequence `<s> ... </s>`; an *example* is what counts towards `batch_size`: one segment, or C of them (multiple choice).

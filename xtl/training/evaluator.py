@@ -93,13 +93,6 @@ class Evaluated:
 # ---------------------------------------------------------------- one task
 
 
-@dataclass(frozen=True)
-class _Prepared:
-    """What an evaluation of one task needs besides parameters: the batches of each language, of one shape."""
-
-    batches: dict[str, EvalBatches]
-
-
 class Evaluator:
     """Evaluates parameters. What does not depend on them is prepared once, and held while it is needed again.
 
@@ -124,7 +117,7 @@ class Evaluator:
         self.head_options, self.eval_rows, self.ahead = head_options or {}, eval_rows, ahead
         self._loaded: dict[tuple, Loaded] = {}
         self._encoded: dict[tuple, Encoded] = {}
-        self._prepared: dict[tuple, _Prepared] = {}
+        self._batches: dict[tuple, dict[str, EvalBatches]] = {}  # by language, all of one shape
 
     def __call__(
         self,
@@ -149,21 +142,21 @@ class Evaluator:
         options, of = options or {}, family(task)
         if limit and of.whole_pool:
             raise XtlError(f"evaluate.{task.name}.limit: retrieval is scored against the whole pool; set it to 0")
+        head = head_for(task, {name: get_task(name) for name in params["heads"]})
         carried: dict[str, Scores] = {}
         if reference := of.reference_split(with_options(task, options), split):
             more: dict[str, Any] = {"max_length": max_length, "options": options, "hold": hold}
             first = self(params, task, languages, reference, **more)
             carried = {language: of.carry(scores) for language, scores in first.scores.items()}
         max_length = max_length or min(task.max_length, self.config.max_positions - 2)
-        held = {*self._loaded, *self._encoded, *self._prepared}
-        prepared = self._prepare(with_options(task, options), tuple(languages), split, max_length, limit)
-        head = head_for(task, {name: get_task(name) for name in params["heads"]})
+        before = {*self._loaded, *self._encoded, *self._batches}
+        batches_of = self._prepare(with_options(task, options), tuple(languages), split, max_length, limit)
         # The head's own options decide its layers, not how examples become tokens.
         task = with_options(task, {**self.head_options.get(head or "", {}), **options})
         chosen = {"encoder": params["encoder"], "heads": {} if head is None else {head: params["heads"][head]}}
         step = build_eval_step(self.config, task, self.mesh)
         result = Evaluated(task, split, {}, {}, {})
-        for language, batches in prepared.batches.items():
+        for language, batches in batches_of.items():
             loaded = self._load(task, language, split, limit)
             if loaded.dropped:
                 result.dropped[language] = dict(loaded.dropped)
@@ -175,34 +168,29 @@ class Evaluator:
             for section, content in of.details(task, loaded, outputs).items():
                 result.details.setdefault(section, {})[language] = content
             on_language(Judged(task, language, loaded.examples, predictions, result.scores[language]))
-            if not hold and (key := (task.name, language, split)) not in held:
+            if not hold and (key := (task.name, language, split)) not in before:
                 del self._loaded[key]  # with forty languages, one set at a time is in memory
         if not hold:
-            for store in (self._encoded, self._prepared):
-                for key in [key for key in store if key not in held]:
-                    del store[key]
+            self._encoded = {key: value for key, value in self._encoded.items() if key in before}
+            self._batches = {key: value for key, value in self._batches.items() if key in before}
         return result
 
-    def _prepare(self, task: Task, languages: tuple[str, ...], split: str, max_length: int, limit: int) -> _Prepared:
+    def _prepare(
+        self, task: Task, languages: tuple[str, ...], split: str, max_length: int, limit: int
+    ) -> dict[str, EvalBatches]:
+        """The batches of each language, of one shape. XtlError for a language without examples."""
         key = (task, languages, split, max_length, limit)
-        if key not in self._prepared:
+        if key not in self._batches:
             parts = {language: self._encode(task, language, split, max_length) for language in languages}
             if limit:
                 parts = {language: first_examples(part, limit) for language, part in parts.items()}
             for language, part in parts.items():
                 if not len(part):
                     raise XtlError(f"{task.name} {language} {split}: no examples to evaluate")
-            shape, host = batch_shape(list(parts.values()), mesh=self.mesh, rows=self.eval_rows), self._host()
-            self._prepared[key] = _Prepared(
-                {
-                    language: EvalBatches(part, family(task), **shape, tokenizer=self.tokenizer, host=host)
-                    for language, part in parts.items()
-                }
-            )
-        return self._prepared[key]
-
-    def _host(self) -> tuple[int, int]:
-        return multihost.row_slice(self.mesh)
+            shape = batch_shape(list(parts.values()), mesh=self.mesh, rows=self.eval_rows)
+            how = {**shape, "tokenizer": self.tokenizer, "host": multihost.row_slice(self.mesh)}
+            self._batches[key] = {x: EvalBatches(part, family(task), **how) for x, part in parts.items()}
+        return self._batches[key]
 
     def _encode(self, task: Task, language: str, split: str, max_length: int) -> Encoded:
         key = (task, language, split, max_length)
