@@ -19,6 +19,7 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from xtl.data.rows import ranges
+from xtl.data.sources import hub
 from xtl.errors import Absent, XtlError
 
 BOS, PAD, EOS, UNK = 0, 1, 2, 3
@@ -179,12 +180,10 @@ def _find(name: str) -> Path:
         )
     if path.is_absolute() or name.startswith(".") or name.count("/") != 1:
         raise XtlError(f"data.tokenizer {name!r} is neither a folder, nor a hub id (owner/name), nor 'world'")
-    from xtl.data.sources.hub import fetch
-
     reasons = []
     for file in MODEL_FILES:
         try:
-            return fetch(name, file, "main", kind="model")
+            return hub.fetch(name, file, "main", kind="model")
         except Absent as error:
             reasons.append(str(error))
     raise XtlError(f"data.tokenizer {name!r}: no such folder, and on the hub: {'; '.join(dict.fromkeys(reasons))}")

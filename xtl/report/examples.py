@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from xtl.benchmark.prediction_files import file_path, parse_predictions
+from xtl.benchmark.prediction_files import file_path, kind_of, parse_predictions
 from xtl.data import sources
 from xtl.errors import XtlError
 from xtl.families import family
@@ -45,7 +45,7 @@ def ratios(stage: Stage, gold: Gold, *, metric: str) -> np.ndarray:
     recorded = stage.evaluations[task.name]["languages"][language].get(metric)
     if recorded is None:
         raise XtlError(f"{task.name} {language}: the test data has no labels")
-    kind = family(task).file_kind(task)
+    kind = kind_of(task.name, lambda _: family(task).file_kind(task))  # JAX only for tasks of no benchmark
     predicted = parse_predictions(file_path(f"{stage.folder}/predictions", task.name, language, kind), kind).trusted()
     made = np.array(_KINDS[kind](task, language, loaded, predicted, metric), float).reshape(-1, 2)
     score = 100 * made[:, 0].sum() / max(made[:, 1].sum(), 1e-12)
