@@ -1,5 +1,7 @@
 """What every family must say of itself, and that facts agree with what the code does."""
 
+import importlib
+import pkgutil
 import subprocess
 import sys
 
@@ -7,6 +9,7 @@ import jax
 import pytest
 
 from tests.support import tiny
+from xtl import families
 from xtl.benchmark.prediction_files import SUFFIX, kind_of
 from xtl.errors import XtlError
 from xtl.families import family
@@ -24,6 +27,11 @@ def test_every_family_is_one_instance_of_a_class_in_its_file(task):
     one = family(task)
     assert isinstance(one, Family) and one is family(task)
     assert type(one).__module__ == f"xtl.families.{task.family}"
+
+
+def test_every_family_that_tasks_may_name_has_a_file_and_the_other_way_round():
+    modules = [importlib.import_module(f"xtl.families.{m.name}") for m in pkgutil.iter_modules(families.__path__)]
+    assert {m.__name__.rpartition(".")[2] for m in modules if hasattr(m, "FAMILY")} == set(FAMILIES)
 
 
 @pytest.mark.parametrize("task", EXAMPLES.values(), ids=EXAMPLES)

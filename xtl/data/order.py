@@ -10,7 +10,11 @@ import numpy as np
 
 
 def mix(*words: int | np.ndarray) -> np.ndarray:
-    """A 64-bit hash of integers (splitmix64), element by element over arrays; the address book of data randomness."""
+    """A 64-bit hash of integers, element by element over arrays: where all randomness of the data comes from.
+
+    Each word is stirred in by the finaliser of splitmix64 (Steele et al. 2014; the constants are its own), so that
+    neighbouring steps, examples and seeds give unrelated bits.
+    """
     z: np.ndarray = np.asarray(0x9E3779B97F4A7C15, np.uint64)
     with np.errstate(over="ignore"):
         for word in words:

@@ -39,8 +39,6 @@ class Tokenizer:
     derived from its serialised form when not given.
     """
 
-    bos, pad, eos, unk = BOS, PAD, EOS, UNK
-
     def __init__(self, rust: tokenizers.Tokenizer, *, fingerprint: str | None = None):
         for expected, name in enumerate(SPECIALS):
             if _special_id(rust, name) != expected:

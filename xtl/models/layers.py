@@ -129,7 +129,7 @@ def keep_below(rate: float, bits: jax.Array) -> jax.Array:
 
 
 def dropout_bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """uint32 bits, one an element, hashed from the key and the element's index along each dimension.
+    """uint32 bits, one per element, hashed from the key and the element's index along each dimension.
 
     Threefry costs some hundred integer operations per element, which took 17 % of a TPU step and ten times this on a
     CPU; dropout needs no cryptographic strength. The hardware generators are no way out: their bits depend on how the
