@@ -7,8 +7,8 @@ what a config can reach, not what its data gives.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
+from xtl.config.schema import Stage
 from xtl.data.rows import Column, RowShape
 from xtl.families import family
 from xtl.models import flops
@@ -65,7 +65,7 @@ class Step:
         return {name: ((*lead, *shape), dtype) for name, (shape, dtype) in columns.items()}
 
 
-def plan(stages: Mapping[str, Any], *, shards: Mapping[str, int], platform: str = "tpu") -> list[Step]:
+def plan(stages: Mapping[str, Stage], *, shards: Mapping[str, int], platform: str = "tpu") -> list[Step]:
     """The distinct steps of resolved stages, in their order. shards: row shards of each stage's mesh."""
     distinct: dict[Step, Step] = {}
     for name, stage in stages.items():
@@ -76,7 +76,7 @@ def plan(stages: Mapping[str, Any], *, shards: Mapping[str, int], platform: str 
     return list(distinct.values())
 
 
-def _training(stage: Any, config: EncoderConfig, shards: int) -> list[Step]:
+def _training(stage: Stage, config: EncoderConfig, shards: int) -> list[Step]:
     steps = []
     for name, entry in stage.tasks.items():
         task, train = with_options(get_task(name), entry.options), stage.train
@@ -100,7 +100,7 @@ def _training(stage: Any, config: EncoderConfig, shards: int) -> list[Step]:
     return steps
 
 
-def _evaluation(stage: Any, config: EncoderConfig, shards: int) -> list[Step]:
+def _evaluation(stage: Stage, config: EncoderConfig, shards: int) -> list[Step]:
     steps = []
     for name, entry in stage.evaluate.items():
         task = with_options(get_task(name), entry.options)
