@@ -116,11 +116,11 @@ def run_xtl(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     from xtl.tasks import get_task
 
     task, tokenizer = get_task("xnli"), load_tokenizer(args.tokenizer)
-    family(task)  # imports
+    encode = family(task).encode  # imports
     data = Data(source="files", root=args.root, cache=str(folder))
     clock = Clock()
     made = [
-        cache.encoded(task, x, "dev", data=data, tokenizer=tokenizer, max_length=LENGTH, train=False)
+        cache.encoded(task, x, "dev", encode=encode, data=data, tokenizer=tokenizer, max_length=LENGTH, train=False)
         for x in task.languages
     ]
     taken = clock.read()
@@ -188,10 +188,12 @@ def run_memory(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         for _ in range(args.sentences):
             file.write(" ".join(draw.choices(words, k=draw.randint(4, 12))) + "\n")
     task, tokenizer = get_task("mlm"), load_tokenizer(args.tokenizer)
-    family(task)
+    encode = family(task).encode
     data = Data(source="files", root=str(folder), cache=str(folder / "cache"))
     clock = Clock()
-    made = cache.encoded(task, "en", "train", data=data, tokenizer=tokenizer, max_length=LENGTH, train=True)
+    made = cache.encoded(
+        task, "en", "train", encode=encode, data=data, tokenizer=tokenizer, max_length=LENGTH, train=True
+    )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)
     return {**clock.read(), "tokens": len(made.ids), "peak_gib": peak}
 

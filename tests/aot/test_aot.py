@@ -5,12 +5,18 @@ import dataclasses
 
 import pytest
 
+from tests.support import stages
+from xtl import world
 from xtl.aot import cost, hlo, steps, tune
+from xtl.data.batches import EvalBatches, TrainStream, TrainTask
 from xtl.data.rows import RowShape
+from xtl.data.tokenizer import load_tokenizer
 from xtl.errors import XtlError
+from xtl.families import family
 from xtl.models.encoder import EncoderConfig
 from xtl.parallel import chips
 from xtl.parallel.compiler_flags import FLAGS, compiler_flags
+from xtl.task import FAMILIES
 from xtl.tasks import get_task
 
 TEXT = """HloModule jit_step, is_scheduled=true
@@ -201,11 +207,55 @@ def small_step(**changes):
     return steps.Step(**{**fields, **changes})
 
 
-def test_every_label_column_of_a_real_batch_is_planned():
-    batch = small_step().batch()
-    assert batch["label_rs"] == ((16, 1), "int32")
-    assert batch["slot_weight_rs"] == ((16, 1), "float32")
-    assert small_step(accumulate=4).batch()["ids_rt"] == ((4, 16, 128), "int32")
+# One task of each family; retrieval is never trained.
+TRAINED = ("mnli", "hellaswag", "squad_v1", "udpos", "mlm", "lareqa")
+WORLD = {"seed": 0, "train": 12, "dev": 12, "test": 12, "documents": 12}
+
+
+def planned(kind, task, shape, accumulate=1):
+    step = small_step(kind=kind, task=task, shape=shape, accumulate=accumulate)
+    return {name: (shape, str(dtype)) for name, (shape, dtype) in step.batch().items()}
+
+
+def arrays(batch):
+    return {name: (array.shape, str(array.dtype)) for name, array in batch.items()}
+
+
+def encoded(task, split, tokenizer):
+    language = "qna" if task.name == "tatoeba" else "en"
+    examples = world.load(task, language, split, WORLD).examples
+    return family(task).encode(task, examples, tokenizer, max_length=64, train=split == "train")
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_training_batch_has_exactly_the_arrays_that_are_planned(name, accumulate):
+    task, tokenizer = get_task(name), load_tokenizer("world", WORLD)
+    part = TrainTask(name, family(task), [encoded(task, "train", tokenizer)], batch_size=8, row_length=128)
+    stream = TrainStream([part], steps=2, seed=0, tokenizer=tokenizer, slots=8, accumulate=accumulate, shapes=1)
+    ((shape,),) = stream.shapes
+    assert arrays(stream[0][1]) == planned("train", task, shape, accumulate)
+
+
+@pytest.mark.parametrize("name", [*TRAINED, "tatoeba"])
+def test_an_evaluation_batch_has_exactly_the_arrays_that_are_planned(name):
+    task, tokenizer = get_task(name), load_tokenizer("world", WORLD)
+    split, choices = "test" if "test" in task.splits else "dev", 4 if name == "hellaswag" else 1
+    part = encoded(task, split, tokenizer)
+    batches = EvalBatches(part, family(task), rows=4, row_length=128, slots=4, choices=choices, tokenizer=tokenizer)
+    assert arrays(batches[0]) == planned("eval", task, batches.shape)
+
+
+def test_the_tasks_of_these_tests_cover_every_family():
+    assert {get_task(name).family for name in (*TRAINED, "tatoeba")} == set(FAMILIES)
+
+
+def test_a_stage_is_planned_with_the_options_of_its_tasks(tmp_path):
+    """head="hf" leaves the pooler out: compiling the default's layers would be another step."""
+    entry = {"batch_size": 8, "max_length": 48, "options": {"head": "hf"}}
+    one = stages.stage(tmp_path, tasks={"mnli": entry}, evaluate={"tatoeba": {"options": {"layer": 1}}})
+    train, evaluate = steps.plan({"s": one}, shards={"s": 1})
+    assert train.task.options["head"] == "hf" and evaluate.task.options["layer"] == 1
 
 
 def test_rows_of_a_step_can_be_set_and_stay_filled():

@@ -96,7 +96,7 @@ def compile_step(step: Step, topology: Topology, mesh: Mesh, *, flags: Mapping[s
     if step.kind == "train":
         function, arguments = build_train_step(step.config, step.task, mesh), train_arguments(step, mesh)
     else:
-        function = build_eval_step(step.config, step.task, mesh, step.options)
+        function = build_eval_step(step.config, step.task, mesh)
         arguments = eval_arguments(step, mesh)
     began = time.perf_counter()
     with jax.set_mesh(mesh):

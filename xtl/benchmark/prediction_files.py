@@ -47,15 +47,17 @@ _BENCHMARK_KINDS = {
     "mewslix": "rankings",
     "lareqa": "rankings",
 }
-_FAMILY_KINDS = {"pair": "labels", "tag": "tags", "span": "answers", "choice": "choices", "dual": "rankings"}
 
 
-def kind_of(task: str, family: str = "") -> str:
-    """The file kind of a task by name, or, if no benchmark has the task, by its family."""
-    found = _BENCHMARK_KINDS.get(task) or _FAMILY_KINDS.get(family)
-    if found is None:
-        raise XtlError(f"task {task} (family {family or 'unknown'}) has no form as a predictions file")
-    return found
+def kind_of(task: str, others: Callable[[str], str] | None = None) -> str:
+    """The file kind of a task by name. others: says it of a task that no benchmark has ("": it has none).
+
+    XtlError for a task whose predictions have no form as a file.
+    """
+    kind = _BENCHMARK_KINDS.get(task) or (others(task) if others else "")
+    if not kind:
+        raise XtlError(f"task {task} (of no benchmark) has no form as a predictions file")
+    return kind
 
 
 def file_name(language: str, kind: str) -> str:

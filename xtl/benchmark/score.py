@@ -1,7 +1,7 @@
 """Scoring a predictions folder against a labels folder, as google-research/xtreme's evaluate.py does, but loudly."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from xtl.benchmark.aggregate import MAIN_METRIC, get_benchmark, overall, task_averages
@@ -13,7 +13,6 @@ from xtl.metrics import qa
 from xtl.metrics.classification import accuracy, accuracy_and_f1
 from xtl.metrics.retrieval import mean_average_precision, pair_f1
 from xtl.metrics.tagging import tagging_scores
-from xtl.tasks import catalog, get_task
 
 
 def score_content(task: str, language: str, kind: str, gold: Any, predictions: Any) -> dict[str, float]:
@@ -32,14 +31,20 @@ def score_content(task: str, language: str, kind: str, gold: Any, predictions: A
             scores = qa.squad(gold, predictions, strict=False)
         else:
             scores = qa.squad_v2(gold, predictions)
-    elif task == "qqp":
-        scores = accuracy_and_f1(gold, predictions, positive=get_task(task).labels[-1])
+    elif task == "qqp":  # in no benchmark; GLUE scores the F1 of duplicates
+        scores = accuracy_and_f1(gold, predictions, positive="1")
     else:
         scores = {"accuracy": accuracy(gold, predictions)}
     return scores | {"n": len(gold)}
 
 
-def score_folder(predictions: Pathish, labels: Pathish, benchmark: str | None = "xtreme") -> dict[str, Any]:
+def score_folder(
+    predictions: Pathish,
+    labels: Pathish,
+    benchmark: str | None = "xtreme",
+    *,
+    others: Callable[[str], str] | None = None,
+) -> dict[str, Any]:
     """Scores all tasks of a benchmark ("xtreme", "xtreme-r") that have a folder in both `predictions` and `labels`.
 
     Returns a JSON-like dict:
@@ -52,7 +57,8 @@ def score_folder(predictions: Pathish, labels: Pathish, benchmark: str | None = 
       ignored    folders and files in `predictions` that are no task of it
       warnings   what lowers a score but does not stop the reference: unknown labels, missing or foreign ids
 
-    benchmark=None scores every folder found in both, in the languages of the labels; there is then no overall.
+    benchmark=None scores every folder that is in both, in the languages of the labels; there is then no overall.
+    others: the kind of the files of a task that no benchmark has (see `kind_of`).
     XtlError names the file (and line) that stops the scoring: a file of a language missing, a broken line, other
     numbers of lines or sentences than the labels have, or a sentence of another length. The reference stops for the
     first and the third, counts broken lines as wrong and, with seqeval 0.0.12, shifts sentences against each other.
@@ -60,14 +66,16 @@ def score_folder(predictions: Pathish, labels: Pathish, benchmark: str | None = 
     for folder in (predictions, labels):
         if not os.path.isdir(folder):
             raise XtlError(f"{os.fspath(folder)} is not a folder")
-    found = {name for name in os.listdir(predictions) if os.path.isdir(os.path.join(predictions, name))}
+    present = {name for name in os.listdir(predictions) if os.path.isdir(os.path.join(predictions, name))}
     labelled = {name for name in os.listdir(labels) if os.path.isdir(os.path.join(labels, name))}
-    languages = get_benchmark(benchmark).languages if benchmark else _languages_found(labels, sorted(found & labelled))
+    languages = (
+        get_benchmark(benchmark).languages if benchmark else _languages_of(labels, sorted(present & labelled), others)
+    )
 
     skipped = {
-        task: f"no folder {task} in {os.fspath(predictions if task not in found else labels)}"
+        task: f"no folder {task} in {os.fspath(predictions if task not in present else labels)}"
         for task in languages
-        if task not in found or task not in labelled
+        if task not in present or task not in labelled
     }
     if len(skipped) == len(languages):
         tasks = ", ".join(languages) or "any name"
@@ -77,7 +85,10 @@ def score_folder(predictions: Pathish, labels: Pathish, benchmark: str | None = 
     for task in languages:
         if task in skipped:
             continue
-        scores = {code: _score_files(predictions, labels, task, code, warnings) for code in languages[task]}
+        scores = {
+            code: _score_files(predictions, labels, task, code, kind_of(task, others), warnings)
+            for code in languages[task]
+        }
         averages = task_averages(task, scores, languages=languages[task])
         metric = MAIN_METRIC.get(task) or _main_metric(averages)
         scored[task] = {"metric": metric, "score": averages[metric], "average": averages, "languages": scores}
@@ -93,24 +104,16 @@ def score_folder(predictions: Pathish, labels: Pathish, benchmark: str | None = 
     }
 
 
-def _family(task: str) -> str:
-    return catalog()[task].family if task in catalog() else ""
-
-
-def _kind(task: str) -> str:
-    return kind_of(task) if task in MAIN_METRIC else kind_of(task, _family(task))
-
-
-def _languages_found(labels: Pathish, tasks: list[str]) -> dict[str, tuple[str, ...]]:
-    found = {}
+def _languages_of(labels: Pathish, tasks: list[str], others: Callable[[str], str] | None) -> dict[str, tuple[str, ...]]:
+    languages = {}
     for task in tasks:
-        suffix = f".{SUFFIX[_kind(task)]}"
+        suffix = f".{SUFFIX[kind_of(task, others)]}"
         names = sorted(os.listdir(os.path.join(labels, task)))
         codes = [n[len("test-") : -len(suffix)] for n in names if n.startswith("test-") and n.endswith(suffix)]
         if not codes:
             raise XtlError(f"{os.path.join(labels, task)} has no file test-<language>{suffix}")
-        found[task] = tuple(codes)
-    return found
+        languages[task] = tuple(codes)
+    return languages
 
 
 def _main_metric(averages: Mapping[str, float]) -> str:
@@ -118,9 +121,8 @@ def _main_metric(averages: Mapping[str, float]) -> str:
 
 
 def _score_files(
-    predictions: Pathish, labels: Pathish, task: str, language: str, warnings: list[str]
+    predictions: Pathish, labels: Pathish, task: str, language: str, kind: str, warnings: list[str]
 ) -> dict[str, float]:
-    kind = _kind(task)
     gold = parse_labels(file_path(labels, task, language, kind), kind)
     predicted = parse_predictions(file_path(predictions, task, language, kind), kind)
     expected = expected_of_labels(gold.trusted(), kind, WORDS.get(task, ()))

@@ -41,16 +41,18 @@ WORDS: dict[str, tuple[str, ...]] = {
 # ---------------------------------------------------------------- writing
 
 
-def write_predictions(folder: Pathish, task: Task, language: str, examples: Sequence[Example], predictions: Any) -> str:
+def write_predictions(
+    folder: Pathish, task: Task, language: str, examples: Sequence[Example], predictions: Any, *, kind: str = ""
+) -> str:
     """Writes FOLDER/<task>/test-<language>.<suffix> (formats: prediction_files.py) and returns its path.
 
     Predictions come one per example, in order: a label word or index (pair), an index (choice), a text (span), tag
     words or indices, one a word (tag). Retrieval: per query the row or id of its nearest pool sentence (Tatoeba, in
     the order of the query examples; the file wants them in sorted order of the query texts), the accepted
     (xx-id, en-id) pairs (BUCC), per query its ranked candidate ids, or these by query id (Mewsli-X, LAReQA).
-    XtlError if predictions and examples do not fit together.
+    kind: of the file, for a task that no benchmark has. XtlError if predictions and examples do not fit together.
     """
-    kind = kind_of(task.name, task.family)
+    kind = kind or kind_of(task.name)
     path = file_path(folder, task.name, language, kind)
     atomic_write(path, _FORMATTERS[kind](task, f"{task.name} {language}", examples, predictions))
     return path
@@ -154,7 +156,7 @@ def write_labels(folder: Pathish, task: Task, language: str, loaded: Loaded) -> 
     XTREME strips the labels from the test sets it prepares; those of public sources make a labels folder for
     `score.score_folder`. XtlError for an example without label.
     """
-    kind, where, examples = kind_of(task.name, task.family), f"{task.name} {language}", loaded.examples
+    kind, where, examples = kind_of(task.name), f"{task.name} {language}", loaded.examples
     if kind in ("pairs", "rankings"):
         labelled: Sequence[Any] = ()
         gold: Any = loaded.gold

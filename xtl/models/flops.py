@@ -1,6 +1,6 @@
-"""Model FLOPs, counted analytically, and chip peaks: what MFU is made of.
+"""Model FLOPs, counted analytically, and chip peaks: the two sides of MFU.
 
-Counted: two operations a multiply-add, over real (non-padding) tokens only; the matrices of the encoder, attention
+Counted: two operations per multiply-add, over real (non-padding) tokens only; the matrices of the encoder, attention
 within each segment, and the vocabulary matmul of the MLM head; training is three forwards. Not counted: embedding
 look-ups, biases, norms, softmax, the small task heads (under 0.1 %), and anything computed twice for memory's sake.
 So packing, padding and recomputation show in MFU and not in the count. Pure Python: `xtl plan` uses it without JAX.
@@ -9,7 +9,7 @@ So packing, padding and recomputation show in MFU and not in the count. Pure Pyt
 from typing import Protocol
 
 # bf16 FLOP/s of one JAX device, dense. A v4 or v5p chip is one device (megacore); a tpu7x chip is two.
-# cloud.google.com/tpu/docs (v4 275, v5e 197, v5p 459, v6e 918, 7x 2307 a chip); NVIDIA data sheets, without sparsity.
+# cloud.google.com/tpu/docs (v4 275, v5e 197, v5p 459, v6e 918, 7x 2307 per chip); NVIDIA data sheets, without sparsity.
 PEAK_FLOPS = {
     "v4": 275e12,
     "v5e": 197e12,

@@ -392,8 +392,7 @@ def _evaluation(stage: Stage, task: str, report: Mapping[str, Any]) -> dict[str,
     metrics = list(dict.fromkeys(key for scores in report["languages"].values() for key in scores))
     metrics.sort(key=lambda key: (key != report["metric"], key == "n"))
     rows = {x: [_number(scores.get(key), key) for key in metrics] for x, scores in report["languages"].items()}
-    family = analysis.catalog()[task].family if task in analysis.catalog() else ""
-    setting = analysis.retrieval_setting(stage, task) if family == "retrieve" else ""
+    setting = analysis.setting(stage, task)
     return {"task": task, "split": report["split"], "metrics": metrics, "rows": rows, "setting": setting}
 
 

@@ -12,6 +12,7 @@ from xtl.config.fingerprint import digest
 from xtl.data import sources
 from xtl.data.tokenizer import load_tokenizer
 from xtl.errors import XtlError
+from xtl.families import family
 from xtl.runs.read import Stage
 from xtl.runs.workdir import Workdir
 from xtl.studies import divergence, morphology
@@ -122,7 +123,7 @@ def _english(found: "Finished", target: str, count: int) -> list[str]:
     """English texts of a target: of its test data, of the pool of retrieval, else of what it is trained on."""
     task, stage = get_task(target), found.stage_of(target)
     split, data = stage.evaluations[target]["split"], stage.settings.data
-    if task.family == "retrieve" or SOURCE in found.languages_of(target):
+    if family(task).english_pool or SOURCE in found.languages_of(target):
         return texts(task, SOURCE, split, data, count=count)
     return texts(get_task(task.train or target), SOURCE, "train", data, count=count)
 

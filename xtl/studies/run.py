@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 
 from xtl import files
-from xtl.benchmark.prediction_files import file_path, kind_of
+from xtl.benchmark.prediction_files import file_path
 from xtl.config.schema import plain
 from xtl.data.settings import Data
 from xtl.errors import XtlError, nearest
+from xtl.families import family
 from xtl.runs.read import Run, Stage, read_run
 from xtl.runs.workdir import Workdir
 from xtl.studies import divergence, domain, morphology, multilingual, statistics, tables, typology
@@ -40,7 +41,7 @@ def record(workdir: Workdir, pipeline: str, config: Any) -> None:
             f"{name} ({task})": plain(entry["options"])
             for name, stage in config.stages.items()
             for task, entry in stage.evaluate.items()
-            if family_of(task) == "retrieve"
+            if english_pool(task)
         }
         morphology.one_layer(retrieving)
     files.write_json(workdir.path / "studies" / f"{pipeline}.json", study)
@@ -56,9 +57,9 @@ def recorded(workdir: Workdir) -> dict[str, dict[str, Any]]:
 # ---------------------------------------------------------------- what an analysis sees
 
 
-def family_of(target: str) -> str:
-    """The family of a task by name."""
-    return get_task(target).family
+def english_pool(target: str) -> bool:
+    """Whether a task looks for the sentences of a language among English ones (imports JAX)."""
+    return family(get_task(target)).english_pool
 
 
 @dataclass(frozen=True)
@@ -77,13 +78,13 @@ class Finished:
         """Where the data came from; the same for every stage, but for options of single tasks."""
         return next(stage.settings.data for stage in self.run.units if stage.config)
 
-    def of_family(self, *names: str) -> pd.DataFrame:
-        """The scores of the targets of these task families."""
-        return self.scores[self.scores["target"].map(family_of).isin(names)]
+    def against_english(self) -> pd.DataFrame:
+        """The scores of the targets that look for a sentence among English ones."""
+        return self.scores[self.scores["target"].map(english_pool)]
 
     def zero_shot(self) -> pd.DataFrame:
         """The scores of the targets that have English: all but retrieval."""
-        return self.scores[~self.scores["target"].map(family_of).isin(("retrieve", "dual"))]
+        return self.scores[~self.scores["target"].map(lambda target: get_task(target).retrieval)]
 
     def stage_of(self, target: str) -> Stage:
         """A stage that evaluated a target without intermediate training."""
@@ -178,7 +179,7 @@ def _typology(found: Finished) -> Analysis:
     made.tables["Rank correlation of the gap with distance, by target"] = _by_target(
         zero, found.languages, resamples=resamples
     )
-    apart = found.of_family("retrieve")
+    apart = found.against_english()
     if len(apart):
         made.tables["Retrieval, apart: it has no English score"] = _retrieval(apart, found.languages)
     return made
@@ -265,9 +266,10 @@ def _consistency(found: Finished) -> pd.DataFrame | None:
     for stage in found.run.stages.values():
         folder = files.join(stage.folder, "predictions")
         for target in stage.evaluations:
-            kind = kind_of(target, family_of(target))
+            task = get_task(target)
+            kind = family(task).file_kind(task)
             codes = found.languages_of(target)
-            if family_of(target) not in ("pair", "choice") or tables.SOURCE not in codes:
+            if kind not in ("labels", "choices") or tables.SOURCE not in codes:
                 continue
             paths = {code: file_path(folder, target, code, kind) for code in codes}
             if not all(files.exists(path) for path in paths.values()):
@@ -291,7 +293,7 @@ def _morphology(found: Finished) -> Analysis:
         f"{stage.name} ({task})": stage.config["evaluate"][task]["options"]
         for stage in found.run.units
         for task in stage.evaluations
-        if family_of(task) == "retrieve"
+        if english_pool(task)
     }
     layer, pooling = morphology.one_layer(chosen)
     trained = sorted(set(found.scores["intermediate"]) - {tables.BASELINE})
@@ -299,8 +301,8 @@ def _morphology(found: Finished) -> Analysis:
     languages = found.languages.assign(mattr=measures["mattr"].reindex(found.languages.index))
     relatives = None
     if found.data.source != "world":
-        family = found.languages["family"]
-        relatives = {code: tuple(family.index[family == family[code]]) for code in trained}
+        families = found.languages["family"]
+        relatives = {code: tuple(families.index[families == families[code]]) for code in trained}
     others = measures.loc[[code for code in trained if code != tables.SOURCE], "mattr"]
     rich = float(others.median())
     made = morphology.analyse(found.scores, languages, relatives=relatives, rich=rich)

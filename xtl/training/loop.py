@@ -82,8 +82,7 @@ def train(
         whole = stepped = None  # type: ignore[assignment]  # the optimizer's memory is free for evaluation
 
     with clock("evaluating"):
-        options = {name: dict(entry.options) for name, entry in run.stage.tasks.items()}
-        averages = evaluate_finished(run, params, options=options)
+        averages = evaluate_finished(run, params)
     clock.mark(progress.step)
     result = {
         "steps": progress.step,

@@ -12,6 +12,7 @@ import numpy as np
 from xtl import files, logs
 from xtl.data.prefetch import prefetched
 from xtl.errors import XtlError
+from xtl.families import family
 from xtl.parallel import multihost
 from xtl.tasks import get_task
 from xtl.training import checkpoint, handoff, setup, state
@@ -71,7 +72,7 @@ class Session:
         run.on_event(setup.started(run, whole, material.stream, step=progress.step, resumed=restored is not None))
         self.meter = Meter(
             run.config,
-            predicted=frozenset(name for name, task in material.tasks.items() if task.family == "mlm"),
+            predicted=frozenset(name for name, task in material.tasks.items() if family(task).predicted),
             devices=run.mesh.size,
             device_kind=run.mesh.devices.flat[0].device_kind,
             steps=run.stage.train.steps,

@@ -27,7 +27,7 @@ from xtl.parallel.mesh import make_mesh
 from xtl.task import Task, with_options
 from xtl.tasks import get_task
 from xtl.training import state
-from xtl.training.evaluator import encoded_part
+from xtl.training.evaluator import Evaluator, encoded_part
 from xtl.training.events import Note, OnEvent, Started, ignore
 from xtl.training.handoff import described_heads
 from xtl.training.state import State
@@ -46,6 +46,7 @@ class Run:
     mesh: Mesh
     config: EncoderConfig
     tokenizer: Tokenizer
+    evaluator: Evaluator
     on_event: OnEvent
 
     def note(self, text: str) -> None:
@@ -67,13 +68,23 @@ def prepare(
     config, tokenizer = state.encoder_config(stage), load_tokenizer(stage.data.tokenizer, stage.data.world)
     if tokenizer.vocab_size > config.vocab_size:
         raise XtlError(f"stage {stage.name}: {tokenizer.vocab_size} pieces do not fit vocab_size={config.vocab_size}")
+    mesh = make_mesh(vars(stage.system.mesh)) if mesh is None else mesh
     return Run(
         stage=stage,
         folder=folder if files.is_remote(folder) else Path(folder),
         source=stage.start if parent is None else parent,
-        mesh=make_mesh(vars(stage.system.mesh)) if mesh is None else mesh,
+        mesh=mesh,
         config=config,
         tokenizer=tokenizer,
+        evaluator=Evaluator(
+            config,
+            mesh,
+            tokenizer,
+            stage.data,
+            head_options={name: dict(entry.options) for name, entry in stage.tasks.items()},
+            eval_rows=stage.system.eval_rows,
+            ahead=stage.system.prefetch,
+        ),
         on_event=on_event,
     )
 
@@ -116,7 +127,6 @@ def training_parts(task: Task, run: Run) -> list[Encoded]:
         tokenizer=run.tokenizer,
         max_length=entry.max_length,
         limit=entry.limit,
-        options=entry.options,
         train=True,
     )
     return [encode(task, language, "train") for language in entry.languages]

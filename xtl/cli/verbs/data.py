@@ -17,7 +17,6 @@ from xtl.task import Task
 from xtl.tasks import catalog, get_task
 
 SHOWN = 12  # languages of one line
-PAIRED = ("retrieve", "dual")  # the manifest counts gold pairs there, not texts
 
 
 def data(args: Any) -> int:
@@ -45,7 +44,7 @@ def table(found: doctor.Diagnosis) -> Grid:
     for head in ("task", "split", "languages", "examples", "of", "dropped or repaired", "absent"):
         grid.add_column(head, justify="right" if head in ("examples", "of") else "left", overflow="fold")
     for (task, split), sets in _by_split(found.checked).items():
-        stated = [c.expected for c in sets if c.expected is not None and get_task(c.task).family not in PAIRED]
+        stated = [c.expected for c in sets if c.expected is not None and not get_task(c.task).retrieval]
         dropped: dict[str, int] = {}
         for name, count in (item for c in sets for item in c.dropped.items()):
             dropped[name] = dropped.get(name, 0) + count

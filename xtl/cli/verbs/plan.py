@@ -16,11 +16,12 @@ from xtl.cli.emit import Request
 from xtl.config import resolve, task_weights, with_steps
 from xtl.config.completion import for_run
 from xtl.errors import Unreachable, XtlError, nearest
+from xtl.families import family
 from xtl.logs import duration, human
 from xtl.models import flops
 from xtl.runs.pipeline import Graph, Unit
 from xtl.runs.workdir import Workdir
-from xtl.task import Task
+from xtl.task import Task, with_options
 from xtl.tasks import get_task
 from xtl.training import goodput
 
@@ -204,7 +205,7 @@ def _known_steps(unit: Unit, shape: Any) -> Cost | None:
 def _add(cost: Cost, sizes: Sizes, examples: float, shape: Any, *, train: bool, task: Task) -> None:
     tokens, pairs = examples * sizes.tokens, examples * sizes.pairs
     count = flops.train_flops if train else flops.forward_flops
-    predicted = 0.15 * tokens if task.family == "mlm" else 0.0
+    predicted = family(task).predicted * tokens
     cost.examples, cost.tokens = cost.examples + examples, cost.tokens + tokens
     cost.flops += count(shape, tokens=tokens, token_pairs=pairs, predicted=predicted)
 
@@ -212,11 +213,9 @@ def _add(cost: Cost, sizes: Sizes, examples: float, shape: Any, *, train: bool, 
 def _estimated(task: Task, split: str, entry: Any, stage: Any, length: int, workdir: Workdir) -> Sizes | None:
     """From the catalog's sizes (the world: its own), lengths taken as a share of max_length."""
     if stage.data.source == "world":
-        from xtl.world import make_world
+        from xtl import world
 
-        world = make_world(stage.data.world)
-        each = world.documents if task.family == "mlm" and split == "train" else world.size(task.name, split)
-        sizes: list[int | None] = [each for _ in entry.languages]
+        sizes: list[int | None] = [world.size(task, split, stage.data.world) for _ in entry.languages]
     else:
         known = task.sizes.get(split)
         sizes = [known.get(x) if isinstance(known, Mapping) else known for x in entry.languages]
@@ -227,7 +226,7 @@ def _estimated(task: Task, split: str, entry: Any, stage: Any, length: int, work
 
 
 def _typical(task: Task, examples: int, length: int) -> Sizes:
-    segments = {"choice": 4, "retrieve": 2, "dual": 2}.get(task.family, 1)
+    segments = 2 if task.retrieval else family(task).segments
     mean = TYPICAL * length
     return Sizes(examples, segments * mean, segments * mean**2)
 
@@ -241,14 +240,11 @@ def _counted(task: Task, split: str, entry: Any, stage: Any, length: int, workdi
 
     data = for_run(stage, cache=str(workdir.cache)).data
     tokenizer = load_tokenizer(data.tokenizer, data.world)
-    options = {
-        "data": data,
-        "tokenizer": tokenizer,
-        "max_length": length,
-        "limit": entry.limit,
-        "options": entry.options,
-    }
-    parts = [encoded_part(task, x, split, train=split == "train", **options) for x in entry.languages]
+    task, how = with_options(task, entry.options), {"max_length": length, "limit": entry.limit}
+    parts = [
+        encoded_part(task, x, split, data=data, tokenizer=tokenizer, train=split == "train", **how)
+        for x in entry.languages
+    ]
     examples = sum(map(len, parts))
     lengths = np.concatenate([part.segment_lengths for part in parts]).astype(float)
     return Sizes(examples, lengths.sum() / max(examples, 1), (lengths**2).sum() / max(examples, 1))

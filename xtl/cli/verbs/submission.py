@@ -16,7 +16,7 @@ from xtl.errors import XtlError, nearest
 from xtl.runs.results import BASELINE
 from xtl.runs.workdir import Workdir
 from xtl.task import Loaded
-from xtl.tasks import get_task
+from xtl.tasks import catalog, get_task
 
 SHOWN = 20  # violations printed; all of them are in --json
 
@@ -79,12 +79,19 @@ def _input(task: str, language: str, sections: Mapping[str, Any]) -> Loaded | No
         return None
 
 
+def _file_kind(task: str) -> str:
+    """The kind of a predictions file that no benchmark knows: what the task's family writes."""
+    from xtl.families import family  # asking for one imports JAX
+
+    return family(catalog()[task]).file_kind(catalog()[task]) if task in catalog() else ""
+
+
 def score(args: Any) -> int:
     """Score the tasks that both folders hold; 0 if nothing that was predicted went without a score."""
     for flag in ("predictions", "labels"):
         if not Path(getattr(args, flag)).is_dir():
             raise XtlError(f"--{flag}={getattr(args, flag)}: there is no such folder")
-    result = score_folder(args.predictions, args.labels, args.benchmark)
+    result = score_folder(args.predictions, args.labels, args.benchmark, others=_file_kind)
     console = cli.console(args)
     grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
     for head in ("task", "metric", "score", "languages", "all metrics"):

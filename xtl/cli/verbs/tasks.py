@@ -34,7 +34,7 @@ def record(task: Task) -> dict[str, Any]:
         "sources": [*(s for s in ("files", "hub", "tfds") if getattr(task, s) is not None), "world"],
         "languages": list(task.languages),
         "languages_xtreme_r": list(task.languages_r),
-        "languages_translated": [*task.options.get("translated", ())],  # type: ignore[misc]
+        "languages_translated": [*task.options.get("translated", ())],
         "splits": list(task.splits),
         "sizes": {split: dict(n) if isinstance(n, Mapping) else n for split, n in task.sizes.items()},
         "trained_on": task.train or (task.name if "train" in task.splits else ""),
