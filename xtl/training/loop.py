@@ -29,10 +29,9 @@ from xtl.data.tokenizer import Tokenizer, load_tokenizer
 from xtl.errors import XtlError
 from xtl.families import family
 from xtl.families.heads import same_labels
-from xtl.models import flops
 from xtl.models.encoder import EncoderConfig
 from xtl.parallel import multihost
-from xtl.parallel.compiler_flags import compiler_flags
+from xtl.parallel.chips import chip_of, compiler_flags
 from xtl.parallel.mesh import make_mesh
 from xtl.task import Task, with_options
 from xtl.tasks import get_task
@@ -92,7 +91,7 @@ def train(
     stage = run.stage = with_steps(stage, {name: sum(map(len, parts[name])) for name in tasks})
     steps = stage.train.steps
     stream = _stream(run, tasks, parts)
-    kind = flops.chip(mesh.devices.flat[0].device_kind)
+    kind = chip_of(mesh.devices.flat[0].device_kind)
     flags = tuple(sorted(compiler_flags(kind, stage.system.flags).items()))
     step_of = {name: build_train_step(config, task, mesh, flags) for name, task in tasks.items()}
     hyper, seed = jax.device_put((optim.hyper(stage.train), np.uint32(stage.seed)), state.everywhere(mesh))
