@@ -206,7 +206,7 @@ def split_of(world: World, verb: np.ndarray, subject: np.ndarray, object_: np.nd
 
 # ---------------------------------------------------------------- propositions
 
-# Candidates drawn per proposition still wanted, by split: 80 % of all cores are train's, 10 % dev's and 10 % test's, and
+# Candidates drawn per proposition still wanted, by split: 80 % of the cores are train's, 10 % dev's, 10 % test's, and
 # some candidates have the same noun twice.
 CANDIDATES = (1.5, 12, 12)
 SPARE = 16  # candidates beyond that
