@@ -78,7 +78,7 @@ def queue_state(request: Request, shell: Shell, patience: Patience, *, rehearsed
 def ask(request: Request, shell: Shell, patience: Patience) -> None:
     """Create the queued resource; Refused when quota or capacity says no."""
     command = commands.create(request)
-    kind = f"{request.slices} x {request.slice.type}" if request.slice else "slices"
+    kind = f"{request.slices} x {request.slice.accelerator_type}" if request.slice else "slices"
     for attempt in range(1, patience.attempts + 1):
         shell.say(f"asking for {kind} ({request.capacity}) as {request.name}")
         result = shell.run(command, timeout_s=600)

@@ -7,6 +7,7 @@ import pytest
 
 from tests.support import stages
 from xtl import world
+from xtl.aot import compile as aot
 from xtl.aot import cost, hlo, steps, tune
 from xtl.data.batches import EvalBatches, TrainStream, TrainTask
 from xtl.data.rows import RowShape
@@ -14,8 +15,7 @@ from xtl.data.tokenizer import load_tokenizer
 from xtl.errors import XtlError
 from xtl.families import family
 from xtl.models.encoder import EncoderConfig
-from xtl.parallel import chips
-from xtl.parallel.compiler_flags import FLAGS, compiler_flags
+from xtl.parallel.chips import topology
 from xtl.task import FAMILIES
 from xtl.tasks import get_task
 
@@ -104,8 +104,7 @@ def test_a_text_that_is_no_module_is_an_error():
 
 
 def test_time_is_cycles_times_trips_plus_kernels_plus_what_collectives_expose(module):
-    topology = chips.topology("2*v5e:4x4")
-    seen = cost.predict(module, topology, devices=32)
+    seen = cost.predict(module, topology("2*v5e:4x4"), devices=32)
     assert seen.compute == pytest.approx((24 * 1000 + 500) / 1.5e9)
     assert seen.kernels == pytest.approx(1e-6)  # 197 MFLOP at 197 TFLOP/s
     gather, reduce = sorted(seen.traffic.values(), key=lambda row: -row.size)
@@ -131,7 +130,7 @@ ENTRY %main (p: f32[1000,8]) -> f32[1000,8] {{
   %recv-done.1 = (f32[1000,8]{{1,0}}, token[]) recv-done(%recv.1), is_host_transfer=true
 }}
 """
-    seen = cost.predict(hlo.parse(text), chips.topology("2*v5e:4x4"), devices=32)
+    seen = cost.predict(hlo.parse(text), topology("2*v5e:4x4"), devices=32)
     (row,) = seen.traffic.values()
     assert (row.kind, row.network, row.count, row.size) == ("all-reduce", "DCN", 1, 32000)
     assert row.seconds == pytest.approx(32000 / 3.125e9)  # half of it twice, between two slices
@@ -139,7 +138,7 @@ ENTRY %main (p: f32[1000,8]) -> f32[1000,8] {{
 
 
 def test_times_are_told_apart_by_operation(module):
-    seen = cost.predict(module, chips.topology("v5e:4x4"), devices=16)
+    seen = cost.predict(module, topology("v5e:4x4"), devices=16)
     assert set(seen.by_operation) == {"matrix products, forward", "layout changes and other", "kernel: jvp(attention)"}
 
 
@@ -157,7 +156,7 @@ ENTRY %main (p: bf16[1,8]) -> bf16[16,8] {
   ROOT %async.2 = bf16[16,8]{1,0} fusion(%p), kind=kCustom, calls=%start
 }
 """
-    seen = cost.predict(hlo.parse(text), chips.topology("v5e:4x4"), devices=16)
+    seen = cost.predict(hlo.parse(text), topology("v5e:4x4"), devices=16)
     (row,) = seen.traffic.values()
     assert (row.count, row.size, row.exposed) == (1, 256000, 0)
 
@@ -165,29 +164,12 @@ ENTRY %main (p: bf16[1,8]) -> bf16[16,8] {
 # ---------------------------------------------------------------- slices
 
 
-def test_topologies_are_named_as_chip_and_sides():
-    topology = chips.topology("2*v5e:4x4")
-    assert (topology.name, topology.slices, topology.devices_per_slice) == ("2*v5e:4x4", 2, 16)
-    assert chips.topology("v5e:16x16").bandwidth(256) == 4 * 4.5e10  # rings
-    for name, message in (("v5e", "write a slice as"), ("v5x:2x2", "unknown chip 'v5x'")):
-        with pytest.raises(XtlError, match=message):
-            chips.topology(name)
-
-
 def test_without_the_compiler_the_message_names_the_extra(monkeypatch):
     import importlib.util
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(XtlError, match=r"pip install 'xtl\[tpu\]'"):
-        chips.devices(chips.topology("v5e:2x2"))
-
-
-def test_flags_have_reasons_and_a_config_changes_them():
-    assert set(FLAGS) == set(chips.CHIPS)
-    assert all(flag.value and flag.reason for table in FLAGS.values() for flag in table.values())
-    name = next(iter(FLAGS["v5e"]))
-    assert name not in compiler_flags("v5e", {name: ""})
-    assert compiler_flags("h100", {"x": True}) == {"x": "true"}
+        aot.devices(topology("v5e:2x2"))
 
 
 # ---------------------------------------------------------------- planned steps
@@ -265,6 +247,11 @@ def test_rows_of_a_step_can_be_set_and_stay_filled():
 
 
 # ---------------------------------------------------------------- search
+
+
+def test_what_the_tuner_keeps_depends_on_code_that_exists():
+    names = {path.relative_to(tune.PACKAGE).as_posix() for path in tune.code_files()}
+    assert {"aot/tune.py", "models/encoder.py", "families/pair.py", "parallel/mesh.py", "training/step.py"} <= names
 
 
 def test_the_search_finds_the_best_of_a_separable_landscape_and_tries_nothing_twice():

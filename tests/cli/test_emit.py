@@ -125,9 +125,16 @@ def test_the_dag_is_the_graph():
 
 
 def test_a_jobset_fills_its_slice_and_runs_one_stage():
-    for topology, hosts, chips in (("v5e:4x4", 4, 4), ("v6e:2x4", 1, 8), ("v5p:2x2x2", 2, 4), ("v5e:1x1", 1, 1)):
-        jobset = argo.jobset(request(small_graph(), "gs://b/r", topology=topology, image="i"), "mnli-xnli")
-        (job,) = [one["template"]["spec"] for one in jobset["spec"]["replicatedJobs"]]
+    for topology, hosts, chips in (
+        ("v5e:4x4", 4, 4),
+        ("v6e:2x4", 1, 8),
+        ("v5p:2x2x2", 2, 4),
+        ("v5e:1x1", 1, 1),
+        ("2*v5e-16", 4, 4),
+    ):
+        jobset = argo.stage_jobset(request(small_graph(), "gs://b/r", topology=topology, image="i"), "mnli-xnli")
+        ((replicas, job),) = [(one["replicas"], one["template"]["spec"]) for one in jobset["spec"]["replicatedJobs"]]
+        assert replicas == (2 if "*" in topology else 1) and violations(jobset, JOBSET) == []
         (container,) = job["template"]["spec"]["containers"]
         assert (job["parallelism"], job["completions"]) == (hosts, hosts)
         assert container["resources"]["limits"] == {"google.com/tpu": chips}

@@ -106,11 +106,16 @@ CONTAINER = {
     "name!": str,
     "image!": str,
     "command": [str],
+    "env": [{"name!": str, "value": str}],
+    "securityContext": {"privileged": bool},
     "ports": [{"containerPort!": int}],
     "resources": {"requests": {"*": QUANTITY}, "limits": {"*": QUANTITY}},
 }
 POD = {
     "restartPolicy": ("Never", "OnFailure", "Always"),
+    "hostNetwork": bool,
+    "dnsPolicy": ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"),
+    "serviceAccountName": str,
     "terminationGracePeriodSeconds": int,
     "nodeSelector": {"*": str},
     "containers!": [CONTAINER],

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tpu import launch
+from xtl.parallel.chips import SLICES
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -349,6 +350,12 @@ def test_a_dry_run_prints_the_exact_commands_and_runs_nothing(tmp_path, monkeypa
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_table_of_slices_lists_every_one(capsys):
+    assert launch.main(["slices"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + len(SLICES) and "GKE only" in lines[-1]
+
+
 def test_without_gcloud_the_error_says_what_to_install(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.chdir(tmp_path)
@@ -368,6 +375,7 @@ def test_without_a_login_nothing_is_tried_twice(cloud, capsys):
         (["--type=v6e-17"], "unknown TPU slice 'v6e-17'"),
         (["--type=tpu7x-8"], "GKE only"),
         ([], "a slice type is needed"),
+        (["--type=2*v6e-16", "--slices=3"], "say once how many slices"),
         (["--type=v6e-4", "--env=oops"], "write NAME=VALUE"),
         (["--type=v6e-4", "--wheel=none.whl", "--dry-run"], "no wheel at none.whl"),
     ],

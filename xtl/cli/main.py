@@ -76,7 +76,7 @@ VERBS: Mapping[str, Verb] = {
             Flag("workdir", "", "DIR", "the run to compare with (default: runs/NAME of the pipeline)"),
             Flag("count", False, "", "count the tokenised data (builds the token cache) instead of estimating"),
             Flag("look", True, "", "--nolook: touch no data; languages and sizes are the catalog's"),
-            Flag("topology", "", "CHIP:AxB", "also chip-hours on this slice, e.g. v5e:4x4"),
+            Flag("topology", "", "SLICE", "also chip-hours on this slice: v5e:4x4, v5e-16, 2*v5e:4x4, h100:8"),
             Flag("mfu", 0.4, "SHARE", "model FLOPs utilisation assumed for chip-hours"),
             Flag("price", 0.0, "PRICE", "of one chip-hour, for the cost"),
             Flag("watch", False, "", "show a run in this WORKDIR live, as it goes on in other launches"),
@@ -169,15 +169,12 @@ VERBS: Mapping[str, Verb] = {
         "compile every step of a config for a TPU slice, with no TPU: memory, traffic, predicted time and MFU",
         "xtl compile --config=configs/bench.py:size=large --topology=v5e:4x4",
         (
-            Flag(
-                "topology", "", "CHIP:AxB", "the slice, such as v5e:4x4 or v5p:2x2x2; several: 2*v5e:4x4", required=True
-            ),
+            Flag("topology", "", "SLICE", "such as v5e:4x4, v5e-16 or v5p:2x2x2; several: 2*v5e:4x4", required=True),
             Flag("stage", (), "NAME,...", "only the steps of these stages"),
             Flag("steps", "", "KIND", "only train or only eval"),
             Flag("rows", 0, "N", "rows on each device, in place of the config's batch size"),
             Flag("tune", False, "", "search for the fastest way to run that fits, and print it as config overrides"),
             Flag("cache", "~/.cache/xtl/compile", "DIR", "where --tune keeps what it has compiled"),
-            Flag("save", "", "DIR", "keep the executables there, for a fast start, and their HLO text"),
             JSON,
         ),
         "required",

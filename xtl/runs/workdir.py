@@ -29,7 +29,7 @@ class Workdir:
     """One WORKDIR, local or in an object store; several launches may share it."""
 
     def __init__(self, path: files.Pathish):
-        self.path: Path = _path(path)
+        self.path: Path = files.located(path).expanduser()
 
     @property
     def cache(self) -> Path:
@@ -135,14 +135,6 @@ def remarked(status: Status) -> str:
     again = restarts.said(result.get("restarts") or [])
     still = f"looks collapsed: {result['collapse']}" if result.get("collapse") else "trained again" if again else ""
     return "; ".join(filter(None, [again, still]))
-
-
-def _path(path: files.Pathish) -> Path:
-    if files.is_remote(path):
-        from etils import epath
-
-        return epath.Path(path)  # pathlib's interface, on an object store
-    return Path(path).expanduser()
 
 
 def provenance() -> dict[str, Any]:

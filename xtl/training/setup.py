@@ -19,10 +19,9 @@ from xtl.data.rows import Encoded
 from xtl.data.tokenizer import Tokenizer, load_tokenizer
 from xtl.errors import XtlError
 from xtl.families import family
-from xtl.models import flops
 from xtl.models.encoder import EncoderConfig
 from xtl.parallel import multihost
-from xtl.parallel.compiler_flags import compiler_flags
+from xtl.parallel.chips import chip_of, compiler_flags
 from xtl.parallel.mesh import make_mesh
 from xtl.task import Task, with_options
 from xtl.tasks import get_task
@@ -112,7 +111,7 @@ def gather(run: Run) -> tuple[Run, Material]:
     parts = {name: training_parts(task, run) for name, task in tasks.items()}
     stage = with_steps(run.stage, {name: sum(map(len, parts[name])) for name in tasks})
     run = replace(run, stage=stage)
-    kind = flops.chip(run.mesh.devices.flat[0].device_kind)
+    kind = chip_of(run.mesh.devices.flat[0].device_kind)
     flags = tuple(sorted(compiler_flags(kind, stage.system.flags).items()))
     steps = {name: build_train_step(run.config, task, run.mesh, flags) for name, task in tasks.items()}
     return run, Material(tasks, build_stream(run, tasks, parts), steps)

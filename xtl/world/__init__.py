@@ -93,13 +93,13 @@ def _items(world: World, kind: str, name: str, split: str) -> tuple[Any, ...]:
     """What the examples mean, in the order of their ids."""
     count, rng = world.size(name, split), world.rng("items", kind, name, split)
     free = round(count * world.anchor_free) if split != "train" else 0
-    made: list[Any] = []
+    items: list[Any] = []
     for n, unshared in ((count - free, False), (free, True)):
         if n:
             allowed = _own_everywhere(world) if unshared else None
             draw = Draw(world, rng, n, SPLITS.index(split), world.special.get(name, 0.0), allowed)
-            made += KINDS[kind].draw(draw)
-    return tuple(made[i] for i in rng.permutation(count))
+            items += KINDS[kind].draw(draw)
+    return tuple(items[i] for i in rng.permutation(count))
 
 
 @lru_cache(maxsize=64)
@@ -140,7 +140,7 @@ def anchor_free(task: Task, language: str, split: str, options: Options = None) 
     shared = anchor_ids(world, language)
     if kind == "text" or kind in ("answers", "entities"):
         words = tuple(anchors(language, world))
-        return frozenset(e.id for e in load(task, language, split, world).examples if not _starts(_said(e), words))
+        return frozenset(e.id for e in load(task, language, split, world).examples if not _starts(_text(e), words))
     if kind in text.RETRIEVAL:
         return _unshared(world, task.name, language, split, load(task, language, split, world).examples)
     name = task.train or task.name if split == "train" else task.name
@@ -159,7 +159,7 @@ def _texts(loaded: Loaded) -> list[Text]:
     return [e for e in loaded.examples if isinstance(e, Text)]
 
 
-def _said(example: Example) -> str:
+def _text(example: Example) -> str:
     """All text of an example of retrieval or MLM."""
     assert isinstance(example, Text | Pair)
     return example.text if isinstance(example, Text) else f"{example.a} {example.b}"
@@ -175,11 +175,11 @@ def own_words(task: Task, language: str, split: str, options: Options = None) ->
     world = make_world(options)
     lexicon, shared = lexicons(world)[language], anchor_ids(world, language)
     stems = tuple(f for i, f in enumerate(lexicon.concepts) if i not in shared)
-    found = {}
+    own = {}
     for e in load(task, language, split, world).examples:
         assert isinstance(e, Tagged)
-        found[e.id] = tuple(w.startswith(stems) for w in e.words)
-    return found
+        own[e.id] = tuple(w.startswith(stems) for w in e.words)
+    return own
 
 
 def anchor_baseline(task: Task, language: str, split: str, options: Options = None, *, free: bool = False) -> float:
