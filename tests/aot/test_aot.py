@@ -73,8 +73,8 @@ def test_instructions_know_shape_cycles_and_what_they_call(module):
 def test_trip_counts_are_read_from_the_condition_or_from_what_the_compiler_says(module):
     (loop,) = [one for one in module.computations["main"] if one.opcode == "while"]
     assert module.trips(loop) == 24
-    said = dataclasses.replace(loop, text=loop.text + ', backend_config={"known_trip_count":{"n":"7"}}')
-    assert module.trips(said) == 7
+    annotated = dataclasses.replace(loop, text=loop.text + ', backend_config={"known_trip_count":{"n":"7"}}')
+    assert module.trips(annotated) == 7
     unknown = dataclasses.replace(loop, text="while(%p0), condition=%sum, body=%body")
     assert module.trips(unknown) is None
 

@@ -1,5 +1,6 @@
 """Promises: an interrupted stage ends as an uninterrupted one, bit for bit; what is handed on is what was trained."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -40,6 +41,10 @@ def six_steps(cache, tmp_path_factory):
     one, folder = stage(cache, evaluate=XNLI), tmp_path_factory.mktemp("six")
     train(one, folder)
     return one, folder
+
+
+def with_system(one, **changes):
+    return dataclasses.replace(one, system=dataclasses.replace(one.system, **changes))
 
 
 def weights(folder, step):
@@ -88,9 +93,7 @@ def test_steps_after_the_last_checkpoint_are_done_again_and_logged_once(six_step
 
 def test_a_stage_can_be_interrupted_again_and_again(six_steps, tmp_path):
     one, reference = six_steps
-    one = one.copy_and_resolve_references()
-    with one.unlocked():
-        one.system.checkpoint_every = 1
+    one = with_system(one, checkpoint_every=1)
     for step in (1, 2, 4):  # the second resume has broken well-known trainers
         with pytest.raises(Killed):
             train(one, tmp_path, on_event=Events(after(Saved, step)))
@@ -143,9 +146,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_note(six_steps, tmp_path):
 
 def test_prefetching_and_logging_change_no_number(six_steps, tmp_path):
     one, reference = six_steps
-    one = one.copy_and_resolve_references()
-    with one.unlocked():
-        one.system.update(prefetch=0, log_every=4, checkpoint_every=100)
+    one = with_system(one, prefetch=0, log_every=4, checkpoint_every=100)
     train(one, tmp_path)
     assert weights(tmp_path, 6) == weights(reference, 6) and reports(tmp_path) == reports(reference)
     assert [r["step"] for r in logs.read_lines(tmp_path / "metrics.jsonl")] == [4, 6]

@@ -1,9 +1,9 @@
 """A JobSet on GKE: one job per slice, one pod per host, all of them started again when one is lost.
 
 GKE fills in what JAX needs to find the other hosts and slices (TPU_WORKER_*, MEGASCALE_*). Needs the JobSet controller
-in the cluster and a node pool of the slice's machine type. Fields are those of jobset.x-k8s.io/v1alpha2; what a TPU pod
-needs is told in cloud.google.com/kubernetes-engine/docs/how-to/tpus. Used by `xtl plan --emit=argo` and by the launcher
-in tpu/, which runs on the standard library alone; so does this, except for `as_yaml`.
+in the cluster and a node pool of the slice's machine type. Fields are those of jobset.x-k8s.io/v1alpha2; the pod is as
+in cloud.google.com/kubernetes-engine/docs/how-to/tpus. Used by `xtl plan --emit=argo` and by the launcher in tpu/, and
+like that on the standard library alone, except for `as_yaml`.
 """
 
 from collections.abc import Mapping, Sequence
