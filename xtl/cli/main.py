@@ -102,7 +102,7 @@ VERBS: Mapping[str, Verb] = {
             JSON,
         ),
         "optional",
-        "Data and tokenizer are those of the stage that made the checkpoint; --config.data.root=DIR and the like\n"
+        "Data and tokenizer are those of the stage that trained the checkpoint; --config.data.root=DIR and the like\n"
         "change them.",
     ),
     "report": Verb(
@@ -228,7 +228,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_FAILED
     except SystemExit as stop:
         if stop.code == EXIT_TERMINATED:  # xtl.parallel.multihost.Preempted
-            print("xtl: told to stop; everything is saved, the same command goes on from here", file=sys.stderr)
+            print("xtl: asked to stop; everything is saved, the same command goes on from here", file=sys.stderr)
         return stop.code if isinstance(stop.code, int) else EXIT_FAILED
     except Exception as error:
         _complain(error, debug=debug)
@@ -327,15 +327,15 @@ _DEFINE = {
 
 def _joined(words: Sequence[str], lists: set[str]) -> list[str]:
     """--stage=a --stage=b as --stage=a,b: absl would take the last one alone, without a word."""
-    found: dict[str, list[str]] = {}
+    values: dict[str, list[str]] = {}
     rest = []
     for word in words:
         key, equals, text = word.lstrip("-").partition("=")
         if equals and key in lists and word.startswith("-"):
-            found.setdefault(key, []).append(text)
+            values.setdefault(key, []).append(text)
         else:
             rest.append(word)
-    return [*(f"--{key}={','.join(texts)}" for key, texts in found.items()), *rest]
+    return [*(f"--{key}={','.join(texts)}" for key, texts in values.items()), *rest]
 
 
 def _config_words(name: str, words: Sequence[str]) -> tuple[str, dict[str, str], list[str]]:

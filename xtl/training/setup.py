@@ -163,7 +163,7 @@ def build_stream(run: Run, tasks: Mapping[str, Task], parts: Mapping[str, list[E
     )
 
 
-# ---------------------------------------------------------------- what is said of it
+# ---------------------------------------------------------------- descriptions
 
 
 def description(run: Run, tasks: Mapping[str, Task], origin: Mapping[str, Any]) -> dict[str, Any]:
