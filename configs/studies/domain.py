@@ -77,8 +77,8 @@ def get_config(arg: str = "") -> ConfigDict:
     cells: dict[str, dict[str, Any]] = {}
     stages, start, world = [], a.start or f"FacebookAI/xlm-roberta-{a.encoder}", a.source == "world"
     formats = chosen(a.formats, WORLD_FORMATS if world else FORMATS)
-    cells = small_cells(formats) if world else real_cells(formats, general=a.general, special=a.special)
-    for name, cell, fields in cells:
+    rows = small_cells(formats) if world else real_cells(formats, general=a.general, special=a.special)
+    for name, cell, fields in rows:
         conditions[name], cells[name] = fields, cell
     if world:
         stages, start = [designs.pretraining(a.mlm_steps)], "stage:mlm"

@@ -16,7 +16,7 @@ from xtl.report.figures import Figure
 from xtl.report.languages import Atlas
 from xtl.report.significance import LEVELS, Tests
 from xtl.runs.read import Run, Stage
-from xtl.runs.restarts import said
+from xtl.runs.restarts import remark
 from xtl.runs.results import BASELINE, Cell
 
 FULL = 6.0  # points: from here the colour of a difference is at its strongest, unless the table holds larger ones
@@ -329,7 +329,7 @@ def problems(run: Run) -> dict[str, list[Any]]:
     ]
     collapsed = [(stage.name, str(stage.result["collapse"])) for stage in run.units if stage.result.get("collapse")]
     collapsed += [
-        (s.name, f"{said(s.result['restarts'])}, trained again lower") for s in run.units if s.result.get("restarts")
+        (s.name, f"{remark(s.result['restarts'])}, trained again lower") for s in run.units if s.result.get("restarts")
     ]
     counted = Counter((*row[:3], str(row[3])) for stage in run.units for row in stage.dropped())
     dropped = [(*row, str(stages)) for row, stages in counted.items()]
