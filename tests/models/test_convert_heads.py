@@ -98,7 +98,7 @@ def test_a_head_comes_back_unchanged_from_a_folder_of_the_right_class(family, no
 @pytest.mark.parametrize("family", CLASSES)
 def test_every_weight_of_a_head_has_a_name_there_and_its_shape(family):
     task = toy(family)
-    shapes = checkpoint.named(state.shapes(CONFIGS["post"], (task,)).params["heads"]["toy"])
+    shapes = checkpoint.named(state.shapes(CONFIGS["post"], (task,)).params.heads["toy"])
     head = head_of(task)
     assert {path: head.shape(path, CONFIGS["post"]) for path in head.weights} == {
         path: leaf.shape for path, leaf in shapes.items()

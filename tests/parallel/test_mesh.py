@@ -69,8 +69,8 @@ def loss_and_gradients(mesh):
         return each.mean(), logits
 
     with jax.set_mesh(mesh):
-        layout = xtl_mesh.shardings(jax.eval_shape(init).params, mesh)
-        params = jax.jit(lambda: init().params, out_shardings=layout)()
+        layout = xtl_mesh.shardings(jax.eval_shape(init)["params"], mesh)
+        params = jax.jit(lambda: init()["params"], out_shardings=layout)()
         arrays = jax.device_put(batch(), xtl_mesh.batch_shardings(batch(), mesh))
         (value, logits), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(params, arrays)
     return jax.tree.map(np.asarray, (value, logits, gradients))
@@ -144,12 +144,12 @@ def test_moments_are_laid_out_like_their_parameters_and_counts_are_everywhere():
     with jax.set_mesh(mesh):
         layout = xtl_mesh.shardings(jax.eval_shape(init), mesh)
         state = jax.jit(init, out_shardings=layout)()
-    params, adam = jax.tree.leaves(state.params), state.opt_state[0]
+    params, adam = jax.tree.leaves(state["params"]), state["opt_state"][0]
     for moments in (adam.mu, adam.nu):
         for moment, weight in zip(jax.tree.leaves(moments), params, strict=True):
             assert moment.sharding == weight.sharding
-    assert adam.count.sharding.is_fully_replicated and state.step.sharding.is_fully_replicated
-    table = state.params.encoder["embed"]["token"].get_value()
+    assert adam.count.sharding.is_fully_replicated and state["step"].sharding.is_fully_replicated
+    table = state["params"]["encoder"]["embed"]["token"].get_value()
     assert table.addressable_shards[0].data.shape == (103, 16)
 
 

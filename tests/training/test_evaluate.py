@@ -149,7 +149,7 @@ def test_a_task_is_evaluated_with_the_head_it_trains_by():
     assert head_for(get_task("xnli"), heads) == "mnli"
     assert head_for(get_task("udpos"), {"udpos": get_task("udpos")}) == "udpos"
     assert head_for(get_task("tatoeba"), {}) is None
-    with pytest.raises(XtlError, match=r"no head for xnli among those trained \(squad_v1\): train on mnli"):
+    with pytest.raises(XtlError, match=r"no head for xnli among the trained ones \(squad_v1\): train it on mnli"):
         head_for(get_task("xnli"), {"squad_v1": heads["squad_v1"]})
 
 

@@ -298,7 +298,7 @@ def test_a_mixture_is_judged_by_the_mean_of_its_tasks_mlm_aside(cache, tmp_path)
     events = Events()
     train(mixed, tmp_path, on_event=events)
     (dev,) = events.of(Judged)
-    assert set(dev["scores"]) == {"mnli", "udpos"} and dev["score"] == sum(dev["scores"].values()) / 2
+    assert set(dev.scores) == {"mnli", "udpos"} and dev.score == sum(dev.scores.values()) / 2
 
 
 @pytest.mark.parametrize("name", ["lareqa", "mewslix"])
