@@ -4,16 +4,17 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from xtl import report
 from xtl.cli import main as cli
 from xtl.cli.display import Display
 from xtl.cli.tables import results_tables
+from xtl.cli.verbs.report import write_pages
 from xtl.config import resolve
 from xtl.errors import XtlError
 from xtl.runs import pipeline, results
 from xtl.runs.events import Event
 from xtl.runs.trackers import Trackers
 from xtl.runs.workdir import Workdir
+from xtl.studies.record import record
 
 
 def run(args: Any) -> int:
@@ -29,9 +30,7 @@ def run(args: Any) -> int:
     multihost.initialise()
     first = multihost.is_first()
     if first:
-        from xtl.studies import run as studies
-
-        studies.record(workdir, graph.name, config)
+        record(workdir, graph.name, config)
     with multihost.together():
         with Display(graph, workdir, wanted=wanted, first=first) as show, trackers as track:
 
@@ -92,7 +91,7 @@ def _agree(choice: int) -> int:
 def _conclude(args: Any, graph: pipeline.Graph, workdir: Workdir, outcome: pipeline.Outcome) -> None:
     found = results.collect(workdir, pipeline=graph.name)
     made = results.table(found)
-    page = report.write(workdir)
+    page = write_pages(workdir)
     console = cli.console(args)
     if made.columns:
         console.print()

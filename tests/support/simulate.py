@@ -2,7 +2,7 @@
 
     s(i, t, l, seed) = mu_t + beta_i - gamma_i distance_l + delta log_size_l + u_l + v_lt + eps
 
-The languages of each target are the real ones (TASKS section 13), so designs are as unbalanced as in life.
+The languages of each target are the real ones of XTREME, so designs are as unbalanced as real ones.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from xtl.benchmark.aggregate import XTREME
-from xtl.studies import tables
+from xtl.runs.results import SOURCE_LANGUAGE
 
 TARGETS = ("xnli", "pawsx", "udpos", "panx", "xquad", "mlqa", "tydiqa")
 
@@ -36,8 +36,8 @@ def scores(
     """
     codes = languages.index.tolist()
     far = languages["distance"].to_dict()
-    size = (size_effect * (languages["log_size"] - languages.loc[tables.SOURCE, "log_size"])).to_dict()
-    foreign = {code: float(code != tables.SOURCE) for code in codes}  # English has no deviations: gaps are against it
+    size = (size_effect * (languages["log_size"] - languages.loc[SOURCE_LANGUAGE, "log_size"])).to_dict()
+    foreign = {code: float(code != SOURCE_LANGUAGE) for code in codes}  # English has no deviations: gaps are against it
     own = dict(zip(codes, rng.normal(0, language_sd, len(codes)), strict=True))
     found: dict[str, list] = {name: [] for name in ("intermediate", "target", "language", "split", "seed", "score")}
     for target in targets:
@@ -100,7 +100,7 @@ def retrieval_scores(
 ) -> pd.DataFrame:
     """Retrieval scores after training in each language of `trained`: effect = slope x (10 MATTR) + noise, and a bonus
     for the training language itself that must not count."""
-    codes = [c for c in languages.index if c != tables.SOURCE]
+    codes = [c for c in languages.index if c != SOURCE_LANGUAGE]
     easy = rng.normal(40, 12, len(codes))
     parts = []
     for language in trained:
