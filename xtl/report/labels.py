@@ -8,7 +8,7 @@ from typing import Any
 Box = Sequence[float]  # left, bottom, right, top, in pixels
 
 REACHES = (4, 12, 22, 34)  # from a point to its name, in 1/72 inch; beyond the first, a line joins them
-SIDES = ((1, 1), (-1, 1), (1, -1), (-1, -1), (1, 0), (-1, 0), (0, 1), (0, -1))  # (right, up); the preferred ones first
+SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))  # (right, up); the preferred ones first
 MARK = 2.0  # radius of a point, in 1/72 inch
 HORIZONTAL = {-1: "right", 0: "center", 1: "left"}
 VERTICAL = {-1: "top", 0: "center", 1: "bottom"}
