@@ -1,6 +1,7 @@
 """Studies end to end without training: configs counted by hand, made-up results, analyses, pages."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -114,8 +115,8 @@ def test_conditions_of_equal_size_have_equal_examples_and_steps():
     assert total("squad_translated") == total("squad_matched") == 13_104
     assert total("tydiqa_all") == total("tydiqa_english")
     distinct = stages["squad_distinct"]
-    assert distinct.tasks.squad_v1.limit == stages["squad_translated"].tasks.squad_v1.limit
-    assert distinct.tasks.squad_v1.limit * distinct.train.epochs == 13_104 * stages["squad_matched"].train.epochs
+    assert distinct.tasks["squad_v1"].limit == stages["squad_translated"].tasks["squad_v1"].limit
+    assert distinct.tasks["squad_v1"].limit * distinct.train.epochs == 13_104 * stages["squad_matched"].train.epochs
 
 
 @pytest.mark.parametrize("arg", ["", "source=world"])
@@ -250,14 +251,22 @@ def test_distances_are_measured_once(workdir, monkeypatch):
 def test_the_text_that_an_encoder_was_pretrained_on_is_measured_once_and_not_needed_afterwards(tmp_path):
     data = Data(source="files", root=str(Path(__file__).parents[1] / "fixtures" / "original"))
     spoken = sources.languages(get_task("mlm"), data, split="train")
-    config_ = {"data": data, "tasks": {"mlm": {"languages": list(spoken)}}}
-    sizes = finished.text_sizes(Workdir(tmp_path), "mini", SimpleNamespace(config=config_, fingerprint="a"))
+
+    def sizes(data, fingerprint):
+        stage = SimpleNamespace(
+            config={"tasks": {"mlm": {"languages": list(spoken)}}},
+            settings=SimpleNamespace(data=data),
+            fingerprint=fingerprint,
+        )
+        return finished.text_sizes(Workdir(tmp_path), "mini", stage)
+
+    measured = sizes(data, "a")
     texts = sources.load(get_task("mlm"), spoken[0], "train", data).examples
-    assert sizes[spoken[0]] == sum(len(e.text.encode()) for e in texts) / 2**30 > 0
-    config_["data"] = data | {"root": str(tmp_path / "gone")}
-    assert finished.text_sizes(Workdir(tmp_path), "mini", SimpleNamespace(config=config_, fingerprint="a")) == sizes
+    assert measured[spoken[0]] == sum(len(e.text.encode()) for e in texts) / 2**30 > 0
+    gone = replace(data, root=str(tmp_path / "gone"))
+    assert sizes(gone, "a") == measured
     with pytest.raises(XtlError):
-        finished.text_sizes(Workdir(tmp_path), "mini", SimpleNamespace(config=config_, fingerprint="b"))
+        sizes(gone, "b")
 
 
 def test_a_study_with_stages_missing_says_so_on_its_page(tmp_path):
