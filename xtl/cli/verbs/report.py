@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from xtl import report as run_report
 from xtl.cli import main as cli
 from xtl.cli.tables import results_tables
 from xtl.errors import XtlError
@@ -32,9 +31,11 @@ def report(args: Any) -> int:
 
 def write_pages(workdir: Workdir) -> Path:
     """Write the page of the run and those of its studies; returns the path of the former."""
+    from xtl import report  # here, as a mistake in the command line must not wait for it
+
     studies = []
     if recorded(workdir):
-        from xtl.studies import pages  # imports JAX, pandas, statsmodels: only where there is a study
+        from xtl.studies import pages  # imports JAX, pandas, statsmodels: only if there is a study
 
         studies = pages.write(workdir)
-    return run_report.write(workdir, studies=studies)
+    return report.write(workdir, studies=studies)
