@@ -127,6 +127,7 @@ def _check_set(task: Task, loaded: Loaded, result: Checked) -> None:
     result.dropped = dict(loaded.dropped)
     _check_count(task, result)
     _check_labels(task, examples, result)
+    _check_label_order(task, examples, result)
     _check_answers(examples, result)
     _check_repeats(examples, result)
     if task.family == "retrieve":
@@ -233,35 +234,45 @@ def _answer(example: Example) -> Any:
 
 
 def _check_labels(task: Task, examples: Sequence[Example], result: Checked) -> None:
-    """Counts of labels, and whether pairs with a known answer have it by majority: a wrong order shows there."""
+    """How often each label occurs, how many are hidden, and whether all are the same."""
     counts: Counter[str] = Counter()
     hidden = 0
     for example in examples:
-        if isinstance(example, Pair | Choice):
-            if example.label is None:
-                hidden += 1
-            else:
-                counts[_word(task, example.label)] += 1
-        elif isinstance(example, Tagged):
-            if example.tags is None:
-                hidden += 1
-            else:
-                counts.update(_word(task, tag) for tag in example.tags)
+        labels = _labels(example)
+        if labels is None:
+            hidden += 1
+        else:
+            counts.update(_word(task, label) for label in labels)
     if hidden and task.family != "dual":
         result.notes["labels hidden: can be predicted, not scored"] = f"{hidden} of {len(examples)}"
     if task.family != "retrieve":
         result.labels = dict(counts.most_common(20))
     if sum(counts.values()) >= 10 * ENOUGH and len(counts) == 1:
         result.bad.append(f"every example has the label {next(iter(counts))!r}")
+
+
+def _labels(example: Example) -> Sequence[int] | None:
+    """The labels of an example: none for other answers than labels, None where they are hidden."""
+    match example:
+        case Pair() | Choice():
+            return None if example.label is None else (example.label,)
+        case Tagged():
+            return example.tags
+        case _:
+            return ()
+
+
+def _check_label_order(task: Task, examples: Sequence[Example], result: Checked) -> None:
+    """Whether items whose label is known have it by majority; with labels in a wrong order they do not."""
     votes: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for example in examples:
         for kind, right, label in _known(task, example, result.language):
             votes[kind, right][_word(task, label)] += 1
-    for (kind, right), given in votes.items():
-        most, count = given.most_common(1)[0]
-        if sum(given.values()) >= ENOUGH and most != right:
+    for (kind, right), labels in votes.items():
+        most, count = labels.most_common(1)[0]
+        if labels.total() >= ENOUGH and most != right:
             result.bad.append(
-                f"label order looks wrong: {kind} should mostly be {right!r}, but {count} of {sum(given.values())} "
+                f"label order looks wrong: {kind} should mostly be {right!r}, but {count} of {labels.total()} "
                 f"are {most!r}"
             )
 
@@ -275,33 +286,46 @@ PUNCTUATION = frozenset(".,!?;:。、،؟।")
 
 
 def _known(task: Task, example: Example, language: str) -> Iterator[tuple[str, str, int]]:
-    """(kind of pair, its right label, the label given) where the right label can be told without a model."""
+    """(kind of item, its right label, the label in the data) where the right label is known without a model."""
     if isinstance(example, Pair) and example.label is not None and example.b is not None:
-        a, b = _plain(example.a), _plain(example.b)
+        kind = None
         if task.labels[:1] == ("contradiction",):
-            if a == b:
-                yield "pairs of equal sentences", "entailment", example.label
-            elif (
-                language == "en"
-                and "anli" not in task.name
-                and NEGATION.search(example.b)
-                and not NEGATION.search(example.a)
-            ):
-                yield "English pairs with a negation in the second part only", "contradiction", example.label
+            kind = _known_inference(task, example.a, example.b, language)
         elif task.labels == ("0", "1"):
-            if a == b:
-                yield "pairs of equal sentences", "1", example.label
-            elif task.name == "qqp" and not set(a.split()) & set(b.split()):
-                yield "pairs without a common word", "0", example.label
+            kind = _known_paraphrase(task, example.a, example.b)
+        if kind is not None:
+            yield *kind, example.label
     elif isinstance(example, Tagged) and example.tags is not None:
         if "PUNCT" in task.labels:
-            for word, tag in zip(example.words, example.tags, strict=True):
-                if word in PUNCTUATION:
-                    yield "punctuation marks", "PUNCT", tag
-                elif language == "en" and word in ("the", "The"):
-                    yield "the word 'the'", "DET", tag
+            yield from _known_parts_of_speech(example.words, example.tags, language)
         elif "B-PER" in task.labels:
             yield from _inside_entities(task, example)
+
+
+def _known_inference(task: Task, a: str, b: str, language: str) -> tuple[str, str] | None:
+    if _plain(a) == _plain(b):
+        return "pairs of equal sentences", "entailment"
+    adversarial = "anli" in task.name  # written against this rule
+    if language == "en" and not adversarial and NEGATION.search(b) and not NEGATION.search(a):
+        return "English pairs with a negation in the second part only", "contradiction"
+    return None
+
+
+def _known_paraphrase(task: Task, a: str, b: str) -> tuple[str, str] | None:
+    a, b = _plain(a), _plain(b)
+    if a == b:
+        return "pairs of equal sentences", "1"
+    if task.name == "qqp" and not set(a.split()) & set(b.split()):
+        return "pairs without a common word", "0"
+    return None
+
+
+def _known_parts_of_speech(words: Sequence[str], tags: Sequence[int], language: str) -> Iterator[tuple[str, str, int]]:
+    for word, tag in zip(words, tags, strict=True):
+        if word in PUNCTUATION:
+            yield "punctuation marks", "PUNCT", tag
+        elif language == "en" and word in ("the", "The"):
+            yield "the word 'the'", "DET", tag
 
 
 def _inside_entities(task: Task, example: Tagged) -> Iterator[tuple[str, str, int]]:
