@@ -4,6 +4,7 @@ import socket
 import sys
 import threading
 import time
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import SimpleNamespace
 
@@ -273,7 +274,7 @@ def test_revision_follows_the_prepared_data(folder, tmp_path):
     task, data = get_task("mnli"), Data(source="tfds", root=str(folder))
     one = sources.revision(task, data, language="en", split="train")
     assert one == sources.revision(task, data, language="en", split="train")
-    assert one != sources.revision(task, {**data, "root": str(tmp_path)}, language="en", split="train")
+    assert one != sources.revision(task, replace(data, root=str(tmp_path)), language="en", split="train")
 
 
 def test_trap_15_4_tfds_bucc_is_not_offered():

@@ -345,7 +345,7 @@ def test_mlm_holds_the_same_verses_out_in_every_language():
     assert held["de"] == held["en"] != set()
 
 
-# ---------------------------------------------------------------- traps (TASKS section 15, data README)
+# ---------------------------------------------------------------- traps of the data (docs/data.md)
 
 
 def test_trap_15_1_nli_label_order_of_hub_copies():

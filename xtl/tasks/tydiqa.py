@@ -12,7 +12,7 @@ from typing import Any
 from xtl.data.sources.formats import squad
 from xtl.data.sources.formats.base import At, Files
 from xtl.data.sources.formats.examples import flat_span
-from xtl.data.sources.formats.tables import Table, Tables, Wanted, by_example
+from xtl.data.sources.formats.tables import Request, Table, Tables, by_example
 from xtl.task import Task
 from xtl.tasks._tables import counts, table
 
@@ -33,9 +33,9 @@ def languages_inside(path: Path) -> set[str]:
 THEIRS = {"train": "train", "dev": "validation", "test": "validation"}
 
 
-def row_of_language(row: Mapping[str, Any], wanted: Wanted) -> bool:
+def row_of_language(row: Mapping[str, Any], request: Request) -> bool:
     id = row["id"]
-    return of_language(id.decode() if isinstance(id, bytes) else str(id), wanted.language)
+    return of_language(id.decode() if isinstance(id, bytes) else str(id), request.language)
 
 
 TASK = Task(

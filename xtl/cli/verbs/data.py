@@ -129,7 +129,7 @@ def _pack(args: Any, config: Any, tasks: list[Task], section: Data) -> int:
     return 0
 
 
-def _of_tasks(tasks: list[Task], section: Data) -> Iterator[pack.Wanted]:
+def _of_tasks(tasks: list[Task], section: Data) -> Iterator[pack.DataSet]:
     for task in tasks:
         if section.source != "world" and getattr(task, section.source) is not None:
             for language in sources.every_language(task):
@@ -137,7 +137,7 @@ def _of_tasks(tasks: list[Task], section: Data) -> Iterator[pack.Wanted]:
                     yield task, language, split
 
 
-def _of_pipeline(config: Any) -> Iterator[tuple[Data, list[pack.Wanted]]]:
+def _of_pipeline(config: Any) -> Iterator[tuple[Data, list[pack.DataSet]]]:
     """(data section, sets) of every stage of a pipeline."""
     from xtl.config import resolve
 

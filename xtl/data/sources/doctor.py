@@ -1,4 +1,4 @@
-"""The data doctor: is what a source holds what the tasks expect?
+"""The data doctor: does a source hold what the tasks expect?
 
 A *bad* finding makes numbers wrong or impossible (a label order that known pairs contradict, answers that are not where
 they should be, a file that cannot be read). A *note* is worth knowing (part of the data, duplicates, hidden labels).
@@ -24,7 +24,7 @@ OVERLAP = 0.05  # share of an evaluation set that may stand in the training set,
 
 @dataclass
 class Checked:
-    """What was found in one (task, language, split)."""
+    """The findings of one (task, language, split)."""
 
     task: str
     language: str
@@ -40,7 +40,7 @@ class Checked:
 
 @dataclass
 class Diagnosis:
-    """Everything found about some tasks; `good` decides the exit status."""
+    """All findings of some tasks; `good` decides the exit status."""
 
     checked: list[Checked]
     absent: dict[str, dict[str, list[str]]]  # task -> split -> languages without data
@@ -78,9 +78,9 @@ def examine(tasks: Sequence[Task], data: Data, *, progress: Callable[[str], None
         checked += done
         if missing:
             absent[task.name] = missing
-        for split, language in ((s, x) for s, lost in missing.items() for x in lost):
-            if there := sources.incomplete(task, language, split, data):
-                incomplete[f"{task.name} {language} {split}"] = there
+        for split, language in ((s, x) for s, languages in missing.items() for x in languages):
+            if present := sources.incomplete(task, language, split, data):
+                incomplete[f"{task.name} {language} {split}"] = present
     return Diagnosis(checked, absent, incomplete)
 
 
@@ -90,15 +90,15 @@ def _examine_task(
     checked, missing = [], {}
     trained: dict[str, set[str]] = {}  # training inputs by language
     for split in task.splits:
-        there = sources.languages(task, data, split=split)
+        present = sources.languages(task, data, split=split)
         expected = task.sizes.get(split)
-        wanted = expected if isinstance(expected, Mapping) else task.languages
-        if lost := [x for x in task.languages if x in wanted and x not in there]:
-            missing[split] = lost
-        if there and progress is not None:
+        due = expected if isinstance(expected, Mapping) else task.languages
+        if absent := [x for x in task.languages if x in due and x not in present]:
+            missing[split] = absent
+        if present and progress is not None:
             progress(f"{task.name} {split}")
         english: dict[str, int] = {}  # id -> label, for languages that translate one set
-        for language in sorted(there, key=lambda x: x != "en"):
+        for language in sorted(present, key=lambda x: x != "en"):
             result = Checked(task.name, language, split)
             checked.append(result)
             try:
@@ -154,13 +154,15 @@ def _check_answers(examples: Sequence[Example], result: Checked) -> None:
     spans = [e for e in examples if isinstance(e, Span)]
     answers = sum(len(e.answers or ()) for e in spans)
     repaired = result.dropped.get("answer offset repaired", 0)
-    lost = result.dropped.get("answer not in the context", 0)
-    if repaired + lost:
-        share = (repaired + lost) / max(answers, 1)
-        if share > REPAIRED or lost > answers / 20:
-            result.bad.append(f"{repaired} of {answers} answer offsets wrong, {lost} answers not in their context")
+    unplaced = result.dropped.get("answer not in the context", 0)
+    if repaired + unplaced:
+        share = (repaired + unplaced) / max(answers, 1)
+        if share > REPAIRED or unplaced > answers / 20:
+            result.bad.append(f"{repaired} of {answers} answer offsets wrong, {unplaced} answers not in their context")
         else:
-            result.notes["answer offsets repaired, answers not in the context"] = f"{repaired}, {lost} ({share:.1%})"
+            result.notes["answer offsets repaired, answers not in the context"] = (
+                f"{repaired}, {unplaced} ({share:.1%})"
+            )
     hidden = sum(e.answers is None for e in spans)
     if hidden:
         result.notes["answers hidden: can be predicted, not scored"] = f"{hidden} of {len(spans)}"
@@ -187,7 +189,7 @@ def _check_retrieval(examples: Sequence[Example], gold: Sequence[tuple[str, str]
         result.notes["no gold pairs: can be predicted, not scored"] = "0"
     mined = result.task == "bucc2018"
     if mined and len(gold) >= min(sides["query"], sides["pool"]):
-        result.bad.append("gold pairs only, without the other sentences: there is nothing to mine (trap 15.4)")
+        result.bad.append("gold pairs only, without the other sentences: there is nothing to mine")
     elif result.expected is not None and gold and len(gold) != result.expected:
         result.notes["gold pairs"] = f"{len(gold):,}, {result.expected:,} in the manifest"
 
@@ -203,7 +205,7 @@ def _check_overlap(examples: Sequence[Example], trained: set[str], result: Check
 
 
 def _input(example: Example) -> str:
-    """What a model is shown."""
+    """The input of a model."""
     match example:
         case Pair():
             return f"{example.a}\t{example.b}"
@@ -218,7 +220,7 @@ def _input(example: Example) -> str:
 
 
 def _answer(example: Example) -> Any:
-    """What a model should say."""
+    """What a model should predict."""
     match example:
         case Pair() | Choice():
             return example.label
@@ -342,7 +344,7 @@ def _plain(text: str) -> str:
 
 
 def _check_against_english(examples: Sequence[Example], english: Mapping[str, int], result: Checked) -> None:
-    """Translations of one set keep the labels, but for a few (trap: PAWS-X differs in 32 of 2,000)."""
+    """Translations of one set keep the labels, but for a few (PAWS-X differs in 32 of 2,000)."""
     pairs = [
         (english[e.id], e.label) for e in examples if isinstance(e, Pair) and e.label is not None and e.id in english
     ]
