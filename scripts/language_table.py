@@ -31,10 +31,10 @@ def from_urielplus(codes: list[str]) -> dict[str, dict[str, float]]:
 
     uriel = urielplus.URIELPlus()
     kinds = {"syn_angular": "syntactic", "genetic": "genetic", "geographic": "geographic", "featural": "featural"}
-    found = {column: {code: _distance(uriel, kind, code) for code in codes} for column, kind in kinds.items()}
+    distances = {column: {code: _distance(uriel, kind, code) for code in codes} for column, kind in kinds.items()}
     known = {code: np.array(v, float) >= 0 for code, v in uriel.get_syntactic_vector(codes).items()}  # -1: no value
     shared = {code: int((known[ENGLISH] & known[code]).sum()) for code in codes}
-    return {**found, "syn_shared": {**shared, ENGLISH: 0}}
+    return {**distances, "syn_shared": {**shared, ENGLISH: 0}}
 
 
 def _distance(uriel: Any, kind: str, code: str) -> float:
@@ -48,16 +48,16 @@ def from_lang2vec(codes: list[str]) -> dict[str, dict[str, float]]:
         return {}
     from lang2vec import lang2vec
 
-    found = {}
+    distances = {}
     for column, kind in COMPLETED.items():
         vectors = {code: np.array(v, float) for code, v in lang2vec.get_features(codes, kind).items()}
         cosine = lambda a, b: 1 - a @ b / (np.linalg.norm(a) * np.linalg.norm(b))
-        found[column] = {code: round(float(cosine(vectors[ENGLISH], v)), DIGITS) for code, v in vectors.items()}
-    return found
+        distances[column] = {code: round(float(cosine(vectors[ENGLISH], v)), DIGITS) for code, v in vectors.items()}
+    return distances
 
 
 def main(argv: list[str] | None = None, *, sources: tuple[Callable, ...] = (from_urielplus, from_lang2vec)) -> int:
-    """0 if every value made anew is what the table holds (or was written)."""
+    """0 if every recomputed value equals that of the table, or was written."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", action="store_true", help="put the new values into the file")
     parser.add_argument("--table", type=Path, default=TABLE)
@@ -66,11 +66,11 @@ def main(argv: list[str] | None = None, *, sources: tuple[Callable, ...] = (from
     notes = [line for line in lines if line.startswith("#")]
     reader = csv.DictReader(line for line in lines if not line.startswith("#"))
     rows, columns = list(reader), reader.fieldnames or []
-    made: dict[str, dict[str, float]] = {}
+    computed: dict[str, dict[str, float]] = {}
     for source in sources:
-        made |= source([row["iso639_3"] for row in rows])
+        computed |= source([row["iso639_3"] for row in rows])
     changed = 0
-    for column, values in made.items():
+    for column, values in computed.items():
         differ = []
         for row in rows:
             new = values[row["iso639_3"]]

@@ -310,13 +310,13 @@ def test_examples_add_up_to_the_score(tmp_path, name, loaded, predicted, metric,
 SORT = """
 const table = document.querySelector(".results"), heads = table.querySelectorAll("thead th[aria-sort]");
 heads[2].firstElementChild.click();
-found.sorted = [...table.tBodies[0].rows].map((row) => Number(row.cells[2].dataset.v));
-found.aria = heads[2].getAttribute("aria-sort");
+probe.sorted = [...table.tBodies[0].rows].map((row) => Number(row.cells[2].dataset.v));
+probe.aria = heads[2].getAttribute("aria-sort");
 document.getElementById("theme").click();
-found.after = document.documentElement.dataset.theme || "auto";
-location.hash = found.link = document.querySelector(".results td a").getAttribute("href");
+probe.after = document.documentElement.dataset.theme || "auto";
+location.hash = probe.link = document.querySelector(".results td a").getAttribute("href");
 dispatchEvent(new HashChangeEvent("hashchange"));
-found.open = document.querySelector("details[open]").id;
+probe.open = document.querySelector("details[open]").id;
 """
 
 
