@@ -1,4 +1,4 @@
-"""The report: says what the run folder holds, the same bytes for the same results, and stands alone in a browser."""
+"""The report: shows what the run folder holds, gives equal bytes for equal results, and needs no other file."""
 
 import json
 import re

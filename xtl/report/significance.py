@@ -145,7 +145,7 @@ def _resampled(stages: Mapping[tuple[str, int], Stage], gold: Gold, metric: str)
 
 
 def _tested(gaps_sb: np.ndarray) -> Test:
-    """The test of differences by seed and resample, float64 [S, B]; each resample takes seeds anew."""
+    """The test of differences by seed and resample, float64 [S, B]; each resample draws seeds again."""
     seeds, resamples = gaps_sb.shape
     rng = np.random.default_rng([RESAMPLES, seeds])
     drawn = rng.integers(0, seeds, (resamples, seeds))

@@ -22,7 +22,7 @@ TRAINING = counts("ar=14805 bn=2390 en=3696 fi=6855 id=5702 ko=1625 ru=6490 sw=2
 
 
 def of_language(id: str, language: str) -> bool:
-    """Trap 15.9: all languages stand in one file, and taking them for English makes results that are not zero-shot."""
+    """All languages are in one file; taking them all for English would make results that are not zero-shot."""
     return id.split("-")[0] == NAMES[language]
 
 
