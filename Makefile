@@ -75,9 +75,10 @@ test-aot: $(VENV)/.tpu ## compile for TPU ahead of time, with no TPU present
 test-slow: $(VENV)/.parity $(VENV)/.tpu ## everything that is marked slow
 	@$(PYTEST) -m slow
 
-lint: $(VENV)/.dev ## ruff (rules and format) and mypy
+lint: $(VENV)/.dev ## ruff (rules and format), the rooms' import contracts, and mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/mypy
 
 format: $(VENV)/.dev ## let ruff fix and format

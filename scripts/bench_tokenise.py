@@ -59,7 +59,7 @@ def compare(args: argparse.Namespace) -> dict[str, Any]:
             runs[side].append(alone(args, side))
         ours, theirs = runs["xtl"][-1], runs["datasets"][-1]
         if (ours["pairs"], ours["tokens"], ours["digest"]) != (theirs["pairs"], theirs["tokens"], theirs["digest"]):
-            raise SystemExit(f"the two sides made different ids: {ours} {theirs}")
+            raise SystemExit(f"the two sides give different ids: {ours} {theirs}")
         shown = "  ".join(f"{s} {runs[s][-1]['wall_s']:.2f} s wall {runs[s][-1]['cpu_s']:.2f} s CPU" for s in runs)
         print(f"pair {pair + 1}: {shown}", flush=True)
     result: dict[str, Any] = {"runs": runs, "pairs": runs["xtl"][0]["pairs"], "tokens": runs["xtl"][0]["tokens"]}
@@ -74,12 +74,12 @@ def compare(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def memory(args: argparse.Namespace) -> dict[str, Any]:
-    made = alone(args, "memory")
+    run = alone(args, "memory")
     print(
-        f"{args.sentences:,} sentences, {made['tokens']:,} tokens: peak {made['peak_gib']:.2f} GiB resident, "
-        f"{made['wall_s']:.0f} s wall, {made['cpu_s']:.0f} s CPU"
+        f"{args.sentences:,} sentences, {run['tokens']:,} tokens: peak {run['peak_gib']:.2f} GiB resident, "
+        f"{run['wall_s']:.0f} s wall, {run['cpu_s']:.0f} s CPU"
     )
-    return made
+    return run
 
 
 def alone(args: argparse.Namespace, side: str) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def alone(args: argparse.Namespace, side: str) -> dict[str, Any]:
 
 
 class Clock:
-    """Wall and CPU seconds of this process since it was made."""
+    """Wall and CPU seconds of this process since the clock was created."""
 
     def __init__(self) -> None:
         self.wall, self.cpu = time.perf_counter(), time.process_time()
@@ -116,16 +116,16 @@ def run_xtl(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     from xtl.tasks import get_task
 
     task, tokenizer = get_task("xnli"), load_tokenizer(args.tokenizer)
-    family(task)  # imports
+    encode = family(task).encode  # imports
     data = Data(source="files", root=args.root, cache=str(folder))
     clock = Clock()
-    made = [
-        cache.encoded(task, x, "dev", data=data, tokenizer=tokenizer, max_length=LENGTH, train=False)
+    parts = [
+        cache.encoded(task, x, "dev", encode=encode, data=data, tokenizer=tokenizer, max_length=LENGTH, train=False)
         for x in task.languages
     ]
     taken = clock.read()
-    flat = np.concatenate([e.ids for e in made])
-    return {**taken, "pairs": sum(e.segments for e in made), "tokens": len(flat), "digest": digest(flat)}
+    flat = np.concatenate([e.ids for e in parts])
+    return {**taken, "pairs": sum(e.segments for e in parts), "tokens": len(flat), "digest": digest(flat)}
 
 
 def run_datasets(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -162,13 +162,13 @@ def run_datasets(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         )
         return {"input_ids": both["input_ids"], "language": batch["language"]}
 
-    made = table.map(encode, batched=True, remove_columns=table.column_names)
+    encoded = table.map(encode, batched=True, remove_columns=table.column_names)
     taken = clock.read()
-    columns = made.with_format("numpy")
-    languages = np.asarray(made["language"])
+    columns = encoded.with_format("numpy")
+    languages = np.asarray(encoded["language"])
     order = np.concatenate([np.flatnonzero(languages == x) for x in get_task("xnli").languages])
     flat = np.concatenate([columns[int(i)]["input_ids"] for i in order])
-    return {**taken, "pairs": len(made), "tokens": len(flat), "digest": digest(flat)}
+    return {**taken, "pairs": len(encoded), "tokens": len(flat), "digest": digest(flat)}
 
 
 def run_memory(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -188,12 +188,14 @@ def run_memory(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         for _ in range(args.sentences):
             file.write(" ".join(draw.choices(words, k=draw.randint(4, 12))) + "\n")
     task, tokenizer = get_task("mlm"), load_tokenizer(args.tokenizer)
-    family(task)
+    encode = family(task).encode
     data = Data(source="files", root=str(folder), cache=str(folder / "cache"))
     clock = Clock()
-    made = cache.encoded(task, "en", "train", data=data, tokenizer=tokenizer, max_length=LENGTH, train=True)
+    encoded = cache.encoded(
+        task, "en", "train", encode=encode, data=data, tokenizer=tokenizer, max_length=LENGTH, train=True
+    )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)
-    return {**clock.read(), "tokens": len(made.ids), "peak_gib": peak}
+    return {**clock.read(), "tokens": len(encoded.ids), "peak_gib": peak}
 
 
 def digest(ids: Any) -> str:

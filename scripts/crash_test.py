@@ -4,7 +4,7 @@
     python scripts/crash_test.py --config=... --workdir=runs/crash --launches=4 --killed=2
 
 The first form kills one launch (SIGKILL, its whole process group) at random moments and starts it again; the second
-starts several launches on one WORKDIR and kills some of them. WORKDIR/straight holds the undisturbed run, which is made
+starts several launches on one WORKDIR and kills some of them. WORKDIR/straight holds the undisturbed run, which is done
 once. Exit status 1 if a byte differs or a stage that nobody killed was trained twice.
 """
 
@@ -36,7 +36,7 @@ def kill(process: subprocess.Popen) -> None:
 
 
 def straight(config: list[str], folder: Path) -> float:
-    """The undisturbed run; returns its seconds, on record from when it was made."""
+    """The undisturbed run; returns its seconds, kept on record when it was first done."""
     took = folder / "seconds.json"
     if not took.exists():
         shutil.rmtree(folder, ignore_errors=True)
@@ -83,11 +83,11 @@ def side_by_side(
 
 def states(folder: Path) -> str:
     """`3 done, 1 running`."""
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for path in (folder / "stages").glob("*/status.json"):
         state = json.loads(path.read_text())["state"]
-        found[state] = found.get(state, 0) + 1
-    return ", ".join(f"{n} {state}" for state, n in sorted(found.items())) or "nothing yet"
+        counts[state] = counts.get(state, 0) + 1
+    return ", ".join(f"{n} {state}" for state, n in sorted(counts.items())) or "nothing yet"
 
 
 def attempts(folder: Path) -> int:

@@ -1,4 +1,4 @@
-"""Recompute the distance columns of xtl/report/languages.csv and print what changed; --write stores the new values.
+"""Compute the distance columns of xtl/report/languages.csv again and print what changed; --write updates the file.
 
     pip install -e '.[typology]'                (urielplus)
     python scripts/language_table.py            compares, exit status 1 if a value differs
@@ -48,16 +48,16 @@ def from_lang2vec(codes: list[str]) -> dict[str, dict[str, float]]:
         return {}
     from lang2vec import lang2vec
 
-    distances = {}
+    columns = {}
     for column, kind in COMPLETED.items():
         vectors = {code: np.array(v, float) for code, v in lang2vec.get_features(codes, kind).items()}
         cosine = lambda a, b: 1 - a @ b / (np.linalg.norm(a) * np.linalg.norm(b))
-        distances[column] = {code: round(float(cosine(vectors[ENGLISH], v)), DIGITS) for code, v in vectors.items()}
-    return distances
+        columns[column] = {code: round(float(cosine(vectors[ENGLISH], v)), DIGITS) for code, v in vectors.items()}
+    return columns
 
 
 def main(argv: list[str] | None = None, *, sources: tuple[Callable, ...] = (from_urielplus, from_lang2vec)) -> int:
-    """0 if every recomputed value equals that of the table, or was written."""
+    """0 if every computed value is what the table holds (or was written)."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", action="store_true", help="put the new values into the file")
     parser.add_argument("--table", type=Path, default=TABLE)

@@ -39,9 +39,9 @@ def resolve(requirements: list[str], keep: dict[str, str]) -> dict[str, str]:
         constraints.write_text("".join(f"{name}=={version}\n" for name, version in keep.items()))
         command = [sys.executable, "-m", "pip", "install", "-q", "--dry-run", "--ignore-installed"]
         subprocess.run([*command, "-c", constraints, "--report", report, *requirements], check=True)
-        found = [item["metadata"] for item in json.loads(report.read_text())["install"]]
+        packages = [item["metadata"] for item in json.loads(report.read_text())["install"]]
     # "+cpu" and the like name one index's build of a version; the version itself is what is locked.
-    return {normal(item["name"]): item["version"].partition("+")[0] for item in found}
+    return {normal(item["name"]): item["version"].partition("+")[0] for item in packages}
 
 
 def write(path: Path, pins: dict[str, str], *, base: str | None) -> None:

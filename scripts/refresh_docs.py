@@ -1,4 +1,4 @@
-"""Write the tables of docs/data.md anew from the catalog.
+"""Update the tables of docs/data.md from the catalog.
 
 python scripts/refresh_docs.py
 """
@@ -18,13 +18,13 @@ BLOCK = re.compile(r"(<!-- (\w+): made by scripts/refresh_docs.py -->\n).*?(<!--
 
 
 def refreshed(page: str) -> str:
-    """The page with its tables made from the catalog."""
-    made = {"tasks": tasks(), "files": files()}
-    return BLOCK.sub(lambda found: f"{found[1]}\n{made[found[2]]}\n\n{found[3]}", page)
+    """The page with the tables of today's catalog."""
+    tables = {"tasks": tasks(), "files": files()}
+    return BLOCK.sub(lambda block: f"{block[1]}\n{tables[block[2]]}\n\n{block[3]}", page)
 
 
 def tasks() -> str:
-    """One line a task: what there is, and what it is called in each source."""
+    """One line per task: what there is, and what it is called in each source."""
     head = ("task", "languages", "train", "dev", "test", "hub", "TFDS", "licence")
     lines = [head, ["---"] * len(head)]
     lines += [_line(task) for task in catalog().values()]
@@ -62,7 +62,7 @@ def _names(spec: Any) -> str:
 
 
 def files() -> str:
-    """What to put where, a line a task."""
+    """What to put where, one line per task."""
     return "\n".join(f"- `{t.name}`: {t.files.get}." for t in catalog().values() if isinstance(t.files, Files)) + (
         "\n" + "\n".join(f"- `{t.name}`: as its parts." for t in catalog().values() if isinstance(t.files, Join))
     )

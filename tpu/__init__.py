@@ -1,1 +1,1 @@
-"""Running xtl on Cloud TPU: a slice table, a launcher that keeps a run alive, manifests for GKE and SkyPilot."""
+"""Running xtl on Cloud TPU: a launcher that keeps a run alive, manifests for GKE and SkyPilot."""

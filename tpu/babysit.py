@@ -50,7 +50,7 @@ class Outcome(Enum):
 
 
 class Refused(XtlError):
-    """Quota or capacity said no; asking again later may help."""
+    """Refused by quota or capacity; asking again later may help."""
 
 
 class Leak(XtlError):
@@ -78,7 +78,7 @@ def queue_state(request: Request, shell: Shell, patience: Patience, *, rehearsed
 def ask(request: Request, shell: Shell, patience: Patience) -> None:
     """Create the queued resource; Refused when quota or capacity says no."""
     command = commands.create(request)
-    kind = f"{request.slices} x {request.slice.type}" if request.slice else "slices"
+    kind = f"{request.slices} x {request.slice.accelerator_type}" if request.slice else "slices"
     for attempt in range(1, patience.attempts + 1):
         shell.say(f"asking for {kind} ({request.capacity}) as {request.name}")
         result = shell.run(command, timeout_s=600)
@@ -95,13 +95,13 @@ def ask(request: Request, shell: Shell, patience: Patience) -> None:
 
 def wait(request: Request, shell: Shell, patience: Patience) -> None:
     """Wait until the slices are there; Refused when the queue gives up, an error after `patience.wait_s`."""
-    started, said = time.monotonic(), ""
+    started, last_state = time.monotonic(), ""
     while True:
         state, reason = queue_state(request, shell, patience)
         waited = time.monotonic() - started
-        if state != said:
-            shell.say(f"{request.name}: {state}" + (f" after {waited / 60:.0f} min" if said else ""))
-            said = state
+        if state != last_state:
+            shell.say(f"{request.name}: {state}" + (f" after {waited / 60:.0f} min" if last_state else ""))
+            last_state = state
         if state == "ACTIVE":
             return
         if state in (*ENDED, "GONE"):
@@ -148,16 +148,16 @@ def leftovers(request: Request, shell: Shell) -> list[str]:
 def watch(job: Job, patience: Patience, deadline: float) -> Outcome:
     """Poll the queue and the workers until the job is over or the slice is lost."""
     request, shell = job.request, job.shell
-    silences, said = 0, ""
+    silences, last_status = 0, ""
     while True:
         state, _ = queue_state(request, shell, patience)
         if state != "ACTIVE":
             shell.say(f"{request.name}: {state}; the slice was taken away")
             return Outcome.LOST
         status = job.status()
-        if str(status) != said:
-            said = str(status)
-            shell.say(f"{request.name}: {said}")
+        if str(status) != last_status:
+            last_status = str(status)
+            shell.say(f"{request.name}: {last_status}")
         if status.done:
             return Outcome.DONE
         if status.failures:
@@ -192,7 +192,7 @@ def babysit(job: Job, patience: Patience, *, keep: bool = False) -> None:
             if time.monotonic() > deadline:
                 raise XtlError(f"{request.name}: not done within {patience.total_s / 3600:.0f} h in all")
             try:
-                found = _obtain(request, shell, patience)
+                was_active = _obtain(request, shell, patience)
                 refusals = 0
             except Refused as refusal:
                 refusals += 1
@@ -206,7 +206,7 @@ def babysit(job: Job, patience: Patience, *, keep: bool = False) -> None:
                 shell.sleep(patience.pause(refusals))
                 continue
             attempt += 1
-            outcome = _attempt(job, patience, deadline, found=found)
+            outcome = _attempt(job, patience, deadline, was_active=was_active)
             if outcome is Outcome.DONE:
                 job.fetch_logs(f"attempt-{attempt}")
                 shell.say(f"{request.name}: done after {preemptions} preemptions and {failures} failures")
@@ -253,10 +253,10 @@ def _obtain(request: Request, shell: Shell, patience: Patience) -> bool:
     return state != "GONE"
 
 
-def _attempt(job: Job, patience: Patience, deadline: float, *, found: bool) -> Outcome:
-    """Set up, start and watch on slices that are there; a job that runs already (`found`) is only watched."""
+def _attempt(job: Job, patience: Patience, deadline: float, *, was_active: bool) -> Outcome:
+    """Set up, start and watch on active slices; on those that `was_active` before, a job that runs is only watched."""
     try:
-        if not (found and job.status().running):
+        if not (was_active and job.status().running):
             job.set_up(attempts=patience.attempts, pause_s=patience.pause_s / 4)
             job.start()
     except XtlError:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tpu.slices import Slice
 from xtl.errors import XtlError
+from xtl.parallel.chips import Topology
 
 CAPACITY = ("spot", "reserved", "on-demand")
 
@@ -21,7 +21,7 @@ class Request:
     """
 
     name: str
-    slice: Slice | None = None  # needed to create, not to look after what exists
+    slice: Topology | None = None  # one of them; needed to create, not to look after what exists
     slices: int = 1
     zone: str | None = None
     project: str | None = None
@@ -36,13 +36,13 @@ class Request:
 
     @property
     def nodes(self) -> list[str]:
-        """The TPU VMs' names, one a slice."""
+        """The TPU VMs' names, one per slice."""
         return [self.name] if self.slices == 1 else [f"{self.name}-{index}" for index in range(self.slices)]
 
     @property
     def workers(self) -> int:
         """Hosts of all nodes together; where the slice is not known, at least one of each."""
-        return self.slices * (self.slice.hosts if self.slice else 1)
+        return self.slices * (self.slice.hosts_per_slice if self.slice else 1)
 
 
 def _where(request: Request) -> list[str]:
@@ -58,13 +58,13 @@ def create(request: Request) -> list[str]:
     """Ask for the slices; returns at once, the queue goes on waiting."""
     if request.slice is None:
         raise XtlError("a slice type is needed to create: --type=v6e-16 (`python -m tpu.launch slices` lists them)")
-    runtime = request.runtime or request.slice.generation.runtime
+    runtime = request.runtime or request.slice.chip.runtime
     if runtime is None:
         raise XtlError(
-            f"{request.slice.type}: {request.slice.generation.name} is rented through GKE only; "
+            f"{request.slice.accelerator_type}: {request.slice.chip.name} is rented through GKE only; "
             "use `python -m tpu.launch jobset`"
         )
-    flags = [f"--accelerator-type={request.slice.type}", f"--runtime-version={runtime}"]
+    flags = [f"--accelerator-type={request.slice.accelerator_type}", f"--runtime-version={runtime}"]
     if request.slices == 1:
         flags += [f"--node-id={request.name}"]
     else:
@@ -91,7 +91,7 @@ def describe(request: Request) -> list[str]:
 
 
 def delete(request: Request) -> list[str]:
-    """Delete the queued resource and, with --force, the TPU VMs it made."""
+    """Delete the queued resource and, with --force, the TPU VMs that it created."""
     return _tpus(request, "queued-resources", "delete", request.name, "--force")
 
 
@@ -111,9 +111,9 @@ def delete_node(request: Request, node: str) -> list[str]:
 
 
 def ssh(request: Request, node: str, command: str, *, worker: str = "all", output: Path | None = None) -> list[str]:
-    """Run a shell command on the workers of a node; `output` is a folder for one log file a worker.
+    """Run a shell command on the workers of a node; `output` is a folder for one log file per worker.
 
-    Host keys are not compared: a node that is made again has the old name and a new key.
+    Host keys are not compared: a node that is created again has the old name and a new key.
     """
     flags = [f"--worker={worker}", f"--command={command}", "--strict-host-key-checking=no"]
     return _tpus(request, "tpu-vm", "ssh", node, *flags, *([f"--output-directory={output}"] if output else []))

@@ -20,7 +20,7 @@ _STATUS = re.compile(r"^xtl-job (\S+) (idle|other|running|lost|done|failed:\d+) 
 
 @dataclass(frozen=True)
 class Status:
-    """What the workers said: host -> state. A worker that did not answer is not in it."""
+    """What the workers answered: host -> state. A worker that did not answer is not in it."""
 
     states: dict[str, str]
     hosts: int  # how many should have answered
@@ -54,10 +54,10 @@ class Status:
         counts = dict.fromkeys(sorted({state.split(":")[0] for state in self.states.values()}), 0)
         for state in self.states.values():
             counts[state.split(":")[0]] += 1
-        said = ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "none answers"
+        summary = ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "none answers"
         missing = self.hosts - len(self.states)
-        said += f", {missing} silent" if missing > 0 and self.states else ""
-        return said + (f" | {self.last_line}" if self.last_line else "")
+        summary += f", {missing} silent" if missing > 0 and self.states else ""
+        return summary + (f" | {self.last_line}" if self.last_line else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +163,7 @@ class Job:
         return Status({host: state for host, state, _ in lines}, self.request.workers, last_line)
 
     def fetch_logs(self, label: str) -> Path:
-        """Write every worker's log to LOGS/LABEL/NODE/WORKER.log; what cannot be reached is said, not raised."""
+        """Write every worker's log to LOGS/LABEL/NODE/WORKER.log; what cannot be reached is reported, not raised."""
         folder = self.logs / label
         if not self.shell.dry:
             for node in self.request.nodes:

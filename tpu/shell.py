@@ -31,7 +31,7 @@ class Result:
 
 
 class Shell:
-    """Runs commands one at a time and keeps a log of them and of what was said; with `dry` it only prints them."""
+    """Runs commands one at a time and keeps a log of them and of all messages; with `dry` it only prints them."""
 
     def __init__(self, *, dry: bool = False, log: Path | None = None) -> None:
         self.dry, self.log = dry, log

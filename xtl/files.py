@@ -24,13 +24,20 @@ def join(folder: Pathish, *parts: str) -> str:
     return os.path.join(os.fspath(folder), *parts)
 
 
+def located(path: Pathish) -> Path:
+    """pathlib's interface to a local path, or to one in an object store."""
+    if is_remote(path):
+        from etils import epath  # a tenth of a second, for which nothing local should wait
+
+        return epath.Path(path)
+    return Path(path)
+
+
 def atomic_write(path: Pathish, data: str | bytes) -> None:
     """Write a whole file or nothing; makes the folder. Safe against a kill and, locally, against a power cut."""
     raw = data.encode("utf-8") if isinstance(data, str) else data
     if is_remote(path):
-        from etils import epath
-
-        epath.Path(path).write_bytes(raw)  # an object appears only when its upload is complete
+        located(path).write_bytes(raw)  # an object appears only when its upload is complete
         return
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -57,20 +64,12 @@ def sync_folder(folder: Path) -> None:
 
 def exists(path: Pathish) -> bool:
     """Whether there is such a file or folder."""
-    if is_remote(path):
-        from etils import epath
-
-        return epath.Path(path).exists()
-    return os.path.exists(path)
+    return located(path).exists()
 
 
 def read_text(path: Pathish) -> str:
     """The text of a file."""
-    if is_remote(path):
-        from etils import epath
-
-        return epath.Path(path).read_text()
-    return Path(path).read_text(encoding="utf-8")
+    return located(path).read_text(encoding="utf-8")
 
 
 def write_json(path: Pathish, value: Any) -> None:

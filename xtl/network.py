@@ -1,14 +1,17 @@
 """Patience with the Hugging Face hub: what may pass is tried again, what will not is one line. No data stack needed."""
 
 import re
-import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from xtl.errors import Absent, Unreachable, XtlError
 
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
+
 ATTEMPTS = 5  # for what may pass: dropped connections, 429, 5xx, cut-off downloads
 WAIT_S = 2.0  # before the second attempt; doubles with each further one
+LONGEST_WAIT_S = 120.0  # whatever the server asks for
 
 T = TypeVar("T")
 
@@ -24,38 +27,68 @@ def patiently(action: Callable[[], T], *, what: str) -> T:
     ended early or do not match their checksum. Not tried again: 401, 403, 404, and offline mode. Raises Absent for
     what is not there, Offline for what offline mode lacks, Unreachable for a server that does not answer.
     """
+    from tenacity import Retrying, retry_if_exception, stop_after_attempt
+
+    retrying = Retrying(
+        retry=retry_if_exception(_may_pass), stop=stop_after_attempt(ATTEMPTS), wait=_seconds_to_wait, reraise=True
+    )
+    try:
+        return retrying(action)
+    except Exception as error:
+        explained = _explained(error, what, attempts=retrying.statistics["attempt_number"])
+        if explained is None:
+            raise
+        raise explained from None
+
+
+def _may_pass(error: BaseException) -> bool:
+    if _is_missing(error):
+        return False
+    cause = _network_cause(error)
+    if cause is None or _is_offline(cause):
+        return False
+    status = getattr(getattr(cause, "response", None), "status_code", None)
+    return status is None or status >= 500 or status == 429
+
+
+def _seconds_to_wait(state: "RetryCallState") -> float:
+    """What the server asks for, but at least twice the wait before."""
+    error = state.outcome.exception() if state.outcome else None
+    cause = None if error is None else _network_cause(error)
+    wait = WAIT_S * 2 ** (state.attempt_number - 1)
+    return min(max(wait, 0.0 if cause is None else _asked_to_wait(cause)), LONGEST_WAIT_S)
+
+
+def _explained(error: BaseException, what: str, *, attempts: int) -> XtlError | None:
+    """The last error of an action in one line; None if it has nothing to do with the network."""
     from huggingface_hub import errors as hf
 
-    for attempt in range(1, ATTEMPTS + 1):
-        wait = WAIT_S * 2 ** (attempt - 1)
-        try:
-            return action()
-        except hf.GatedRepoError:
-            raise XtlError(f"{what}: accept the terms on its page of the hub, and set HF_TOKEN to your token") from None
-        except (hf.RepositoryNotFoundError, hf.RevisionNotFoundError):
-            raise Absent(f"{what}: not on the hub, or not open to you (HF_TOKEN)") from None
-        except hf.RemoteEntryNotFoundError:
-            raise Absent(f"{what}: not in the repository") from None
-        except Exception as error:
-            if type(error).__name__ == "DatasetNotFoundError":  # of `datasets`, which is not needed for a model
-                raise Absent(f"{what}: not on the hub, or not open to you (HF_TOKEN)") from None
-            cause = _network_cause(error)
-            if cause is None:
-                raise
-            if _is_offline(cause):
-                raise Offline(f"{what}: the hub cannot be read: {first_line(cause)}") from None
-            status = getattr(getattr(cause, "response", None), "status_code", None)
-            final = status is not None and status < 500 and status != 429
-            if final or attempt == ATTEMPTS:
-                tries = "" if final else f" ({attempt} attempts)"
-                raise Unreachable(f"{what}: the hub cannot be read{tries}: {first_line(cause)}") from None
-            wait = max(wait, _asked_to_wait(cause))
-        time.sleep(min(wait, 120.0))
-    raise AssertionError
+    if isinstance(error, hf.GatedRepoError):
+        return XtlError(f"{what}: accept the terms on its page of the hub, and set HF_TOKEN to your token")
+    if isinstance(error, hf.RemoteEntryNotFoundError):
+        return Absent(f"{what}: not in the repository")
+    if _is_missing(error):
+        return Absent(f"{what}: not on the hub, or not open to you (HF_TOKEN)")
+    cause = _network_cause(error)
+    if cause is None:
+        return None
+    if _is_offline(cause):
+        return Offline(f"{what}: the hub cannot be read: {first_line(cause)}")
+    tries = f" ({attempts} attempts)" if _may_pass(error) else ""
+    return Unreachable(f"{what}: the hub cannot be read{tries}: {first_line(cause)}")
+
+
+def _is_missing(error: BaseException) -> bool:
+    """Whether the hub has no such repository, revision or file, or does not show it."""
+    from huggingface_hub import errors as hf
+
+    kinds = (hf.RepositoryNotFoundError, hf.RevisionNotFoundError, hf.RemoteEntryNotFoundError)
+    # The last is of `datasets`, which is not needed for a model, and so not imported here.
+    return isinstance(error, kinds) or type(error).__name__ == "DatasetNotFoundError"
 
 
 def _network_cause(error: BaseException) -> BaseException | None:
-    """Of the error and its causes: offline mode, else the first that is about the network; None if none is."""
+    """Among the error and its causes: offline mode, else the first that is about the network; None if none is."""
     import httpx2 as httpx
     from huggingface_hub import errors as hf
 
@@ -85,4 +118,5 @@ def _asked_to_wait(error: BaseException) -> float:
 
 
 def first_line(error: BaseException) -> str:
+    """What an error says first; the name of its class where it says nothing."""
     return (str(error) or type(error).__name__).strip().splitlines()[0]

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from xtl.errors import XtlError, nearest
 
@@ -47,7 +48,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Tagged:
-    """A sentence as words with one tag a word."""
+    """A sentence as words with one tag per word."""
 
     id: str
     words: tuple[str, ...]
@@ -72,6 +73,7 @@ class Loaded:
 
     examples: Sequence[Example]
     gold: Sequence[tuple[str, str]] = ()  # retrieval only: (query id, pool id)
+    anchor_free: frozenset[str] = frozenset()  # retrieval in the world: ids of texts without words shared with English
     dropped: Counter = field(default_factory=Counter)  # reason -> rows not used; never silent, always reported
     files: tuple[str, ...] = ()  # what was read
 
@@ -80,7 +82,7 @@ class Loaded:
 
 FAMILIES = ("mlm", "pair", "choice", "span", "tag", "retrieve", "dual")
 
-NLI = ("contradiction", "entailment", "neutral")  # jiant's and XTREME's order; hub copies differ (trap 15.1)
+NLI = ("contradiction", "entailment", "neutral")  # jiant's and XTREME's order; hub copies differ
 UPOS = (
     "ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM", "PART", "PRON", "PROPN", "PUNCT", "SCONJ", "SYM",
     "VERB", "X",
@@ -107,10 +109,11 @@ class Task:
     train: str = ""
     max_length: int = 128
     sizes: Mapping[str, int | Mapping[str, int]] = field(default_factory=dict, hash=False)  # split -> examples
+    retrieval: bool = False  # examples are queries and a pool of texts; `sizes` counts pairs of a query and its answer
     files: Callable[[Path, str, str], Loaded] | None = None
     hub: object | None = field(default=None, hash=False)
     tfds: object | None = field(default=None, hash=False)
-    options: Mapping[str, object] = field(default_factory=dict, hash=False)  # for the family
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)  # for the family, see `with_options`
     benchmarks: tuple[str, ...] = ()  # "xtreme", "xtreme-r"
     languages_r: tuple[str, ...] = ()  # added by XTREME-R
     licence: str = ""
@@ -128,6 +131,7 @@ class Task:
             raise XtlError(f"{where}: label {label!r} is unknown to task {self.name} (known: {known})") from None
 
 
-def with_options(task: Task, options: Mapping[str, object]) -> Task:
-    """The task with a stage's options over its own."""
+def with_options(task: Task, options: Mapping[str, Any]) -> Task:
+    """The task with other options laid over its own. Families read the result alone, so this is the one place where
+    options are merged; equal options give equal tasks, and so one compiled step."""
     return replace(task, options={**task.options, **options}) if options else task

@@ -30,16 +30,16 @@ def get_config(arg: str = "") -> ConfigDict:
     world = names.get("source") == "world"
     if "intermediate" not in names:
         given.append(f"intermediate={'+'.join(WORLD if world else PAPER)}")
-    made = config.load_config(f"{Path(__file__).with_name('typology.py')}:{','.join(given)}")
-    conditions = {x.intermediate: next(iter(x.tasks)) for x in made.stages.values() if x.phase == "intermediate"}
-    data = made.data.to_dict()
+    typology = config.load_config(f"{Path(__file__).with_name('typology.py')}:{','.join(given)}")
+    conditions = {x.intermediate: next(iter(x.tasks)) for x in typology.stages.values() if x.phase == "intermediate"}
+    data = typology.data.to_dict()
     if not world and "ccg" in conditions:
         data["sources"]["ccg"] = "files"  # licensed: no public copy
     return config.pipeline(
         "divergence",
-        encoder=made.encoder,
+        encoder=typology.encoder,
         data=data,
-        system=made.system,
+        system=typology.system,
         study={
             "name": "divergence",
             "tasks": conditions,
@@ -47,5 +47,5 @@ def get_config(arg: str = "") -> ConfigDict:
             "texts": 200 if world else 1000,  # a side
             "layer": 1 if world else -1,  # -1: the layer that retrieval uses (8 of 12, 14 of 24)
         },
-        stages=made.stages.values(),
+        stages=typology.stages.values(),
     )

@@ -77,8 +77,8 @@ def get_config(arg: str = "") -> ConfigDict:
     cells: dict[str, dict[str, Any]] = {}
     stages, start, world = [], a.start or f"FacebookAI/xlm-roberta-{a.encoder}", a.source == "world"
     formats = chosen(a.formats, WORLD_FORMATS if world else FORMATS)
-    made = small_cells(formats) if world else real_cells(formats, general=a.general, special=a.special)
-    for name, cell, fields in made:
+    rows = small_cells(formats) if world else real_cells(formats, general=a.general, special=a.special)
+    for name, cell, fields in rows:
         conditions[name], cells[name] = fields, cell
     if world:
         stages, start = [designs.pretraining(a.mlm_steps)], "stage:mlm"
@@ -113,11 +113,11 @@ def chosen(formats: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
 
 def published(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Target stages by jiant's recipes; XCOPA by XTREME's, Social IQa and then COPA."""
-    found = config.targets([name for name in names if name != "xcopa"])
+    columns = config.targets([name for name in names if name != "xcopa"])
     if "xcopa" in names:
-        found |= config.targets(["xcopa"], source="xtreme")
-        found["xcopa"]["first"] = {**config.recipe("socialiqa", source="xtreme"), "evaluate": {}}
-    return found
+        columns |= config.targets(["xcopa"], source="xtreme")
+        columns["xcopa"]["first"] = {**config.recipe("socialiqa", source="xtreme"), "evaluate": {}}
+    return columns
 
 
 def real_cells(

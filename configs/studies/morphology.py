@@ -52,7 +52,7 @@ def get_config(arg: str = "") -> ConfigDict:
         targets = ("tatoeba",)
         metrics = {"tatoeba": "anchor_free_accuracy"}  # shared words give retrieval for nothing
     else:
-        languages = a.languages or ("en", *get_task("mnli").options["translated"])  # type: ignore[misc]
+        languages = a.languages or ("en", *get_task("mnli").options["translated"])
         conditions = {}
         for x in languages:
             fields = config.intermediate(["mnli"], languages={"mnli": (x,)})

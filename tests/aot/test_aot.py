@@ -5,12 +5,18 @@ import dataclasses
 
 import pytest
 
+from tests.support import stages
+from xtl import world
+from xtl.aot import compile as aot
 from xtl.aot import cost, hlo, steps, tune
+from xtl.data.batches import EvalBatches, TrainStream, TrainTask
 from xtl.data.rows import RowShape
+from xtl.data.tokenizer import load_tokenizer
 from xtl.errors import XtlError
+from xtl.families import family
 from xtl.models.encoder import EncoderConfig
-from xtl.parallel import chips
-from xtl.parallel.compiler_flags import FLAGS, compiler_flags
+from xtl.parallel.chips import topology
+from xtl.task import FAMILIES
 from xtl.tasks import get_task
 
 TEXT = """HloModule jit_step, is_scheduled=true
@@ -67,8 +73,8 @@ def test_instructions_know_shape_cycles_and_what_they_call(module):
 def test_trip_counts_are_read_from_the_condition_or_from_what_the_compiler_says(module):
     (loop,) = [one for one in module.computations["main"] if one.opcode == "while"]
     assert module.trips(loop) == 24
-    said = dataclasses.replace(loop, text=loop.text + ', backend_config={"known_trip_count":{"n":"7"}}')
-    assert module.trips(said) == 7
+    annotated = dataclasses.replace(loop, text=loop.text + ', backend_config={"known_trip_count":{"n":"7"}}')
+    assert module.trips(annotated) == 7
     unknown = dataclasses.replace(loop, text="while(%p0), condition=%sum, body=%body")
     assert module.trips(unknown) is None
 
@@ -98,8 +104,7 @@ def test_a_text_that_is_no_module_is_an_error():
 
 
 def test_time_is_cycles_times_trips_plus_kernels_plus_what_collectives_expose(module):
-    topology = chips.topology("2*v5e:4x4")
-    seen = cost.predict(module, topology, devices=32)
+    seen = cost.predict(module, topology("2*v5e:4x4"), devices=32)
     assert seen.compute == pytest.approx((24 * 1000 + 500) / 1.5e9)
     assert seen.kernels == pytest.approx(1e-6)  # 197 MFLOP at 197 TFLOP/s
     gather, reduce = sorted(seen.traffic.values(), key=lambda row: -row.size)
@@ -125,7 +130,7 @@ ENTRY %main (p: f32[1000,8]) -> f32[1000,8] {{
   %recv-done.1 = (f32[1000,8]{{1,0}}, token[]) recv-done(%recv.1), is_host_transfer=true
 }}
 """
-    seen = cost.predict(hlo.parse(text), chips.topology("2*v5e:4x4"), devices=32)
+    seen = cost.predict(hlo.parse(text), topology("2*v5e:4x4"), devices=32)
     (row,) = seen.traffic.values()
     assert (row.kind, row.network, row.count, row.size) == ("all-reduce", "DCN", 1, 32000)
     assert row.seconds == pytest.approx(32000 / 3.125e9)  # half of it twice, between two slices
@@ -133,7 +138,7 @@ ENTRY %main (p: f32[1000,8]) -> f32[1000,8] {{
 
 
 def test_times_are_told_apart_by_operation(module):
-    seen = cost.predict(module, chips.topology("v5e:4x4"), devices=16)
+    seen = cost.predict(module, topology("v5e:4x4"), devices=16)
     assert set(seen.by_operation) == {"matrix products, forward", "layout changes and other", "kernel: jvp(attention)"}
 
 
@@ -151,7 +156,7 @@ ENTRY %main (p: bf16[1,8]) -> bf16[16,8] {
   ROOT %async.2 = bf16[16,8]{1,0} fusion(%p), kind=kCustom, calls=%start
 }
 """
-    seen = cost.predict(hlo.parse(text), chips.topology("v5e:4x4"), devices=16)
+    seen = cost.predict(hlo.parse(text), topology("v5e:4x4"), devices=16)
     (row,) = seen.traffic.values()
     assert (row.count, row.size, row.exposed) == (1, 256000, 0)
 
@@ -159,29 +164,12 @@ ENTRY %main (p: bf16[1,8]) -> bf16[16,8] {
 # ---------------------------------------------------------------- slices
 
 
-def test_topologies_are_named_as_chip_and_sides():
-    topology = chips.topology("2*v5e:4x4")
-    assert (topology.name, topology.slices, topology.devices_per_slice) == ("2*v5e:4x4", 2, 16)
-    assert chips.topology("v5e:16x16").bandwidth(256) == 4 * 4.5e10  # rings
-    for name, message in (("v5e", "write a slice as"), ("v5x:2x2", "unknown chip 'v5x'")):
-        with pytest.raises(XtlError, match=message):
-            chips.topology(name)
-
-
 def test_without_the_compiler_the_message_names_the_extra(monkeypatch):
     import importlib.util
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(XtlError, match=r"pip install 'xtl\[tpu\]'"):
-        chips.devices(chips.topology("v5e:2x2"))
-
-
-def test_flags_have_reasons_and_a_config_changes_them():
-    assert set(FLAGS) == set(chips.CHIPS)
-    assert all(flag.value and flag.reason for table in FLAGS.values() for flag in table.values())
-    name = next(iter(FLAGS["v5e"]))
-    assert name not in compiler_flags("v5e", {name: ""})
-    assert compiler_flags("h100", {"x": True}) == {"x": "true"}
+        aot.devices(topology("v5e:2x2"))
 
 
 # ---------------------------------------------------------------- planned steps
@@ -201,11 +189,55 @@ def small_step(**changes):
     return steps.Step(**{**fields, **changes})
 
 
-def test_every_label_column_of_a_real_batch_is_planned():
-    batch = small_step().batch()
-    assert batch["label_rs"] == ((16, 1), "int32")
-    assert batch["slot_weight_rs"] == ((16, 1), "float32")
-    assert small_step(accumulate=4).batch()["ids_rt"] == ((4, 16, 128), "int32")
+# One task of each family; retrieval is never trained.
+TRAINED = ("mnli", "hellaswag", "squad_v1", "udpos", "mlm", "lareqa")
+WORLD = {"seed": 0, "train": 12, "dev": 12, "test": 12, "documents": 12}
+
+
+def planned(kind, task, shape, accumulate=1):
+    step = small_step(kind=kind, task=task, shape=shape, accumulate=accumulate)
+    return {name: (shape, str(dtype)) for name, (shape, dtype) in step.batch().items()}
+
+
+def arrays(batch):
+    return {name: (array.shape, str(array.dtype)) for name, array in batch.items()}
+
+
+def encoded(task, split, tokenizer):
+    language = "qna" if task.name == "tatoeba" else "en"
+    examples = world.load(task, language, split, WORLD).examples
+    return family(task).encode(task, examples, tokenizer, max_length=64, train=split == "train")
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_training_batch_has_exactly_the_arrays_that_are_planned(name, accumulate):
+    task, tokenizer = get_task(name), load_tokenizer("world", WORLD)
+    part = TrainTask(name, family(task), [encoded(task, "train", tokenizer)], batch_size=8, row_length=128)
+    stream = TrainStream([part], steps=2, seed=0, tokenizer=tokenizer, slots=8, accumulate=accumulate, shapes=1)
+    ((shape,),) = stream.shapes
+    assert arrays(stream[0][1]) == planned("train", task, shape, accumulate)
+
+
+@pytest.mark.parametrize("name", [*TRAINED, "tatoeba"])
+def test_an_evaluation_batch_has_exactly_the_arrays_that_are_planned(name):
+    task, tokenizer = get_task(name), load_tokenizer("world", WORLD)
+    split, choices = "test" if "test" in task.splits else "dev", 4 if name == "hellaswag" else 1
+    part = encoded(task, split, tokenizer)
+    batches = EvalBatches(part, family(task), rows=4, row_length=128, slots=4, choices=choices, tokenizer=tokenizer)
+    assert arrays(batches[0]) == planned("eval", task, batches.shape)
+
+
+def test_the_tasks_of_these_tests_cover_every_family():
+    assert {get_task(name).family for name in (*TRAINED, "tatoeba")} == set(FAMILIES)
+
+
+def test_a_stage_is_planned_with_the_options_of_its_tasks(tmp_path):
+    """head="hf" leaves the pooler out: compiling the default's layers would be another step."""
+    entry = {"batch_size": 8, "max_length": 48, "options": {"head": "hf"}}
+    one = stages.stage(tmp_path, tasks={"mnli": entry}, evaluate={"tatoeba": {"options": {"layer": 1}}})
+    train, evaluate = steps.plan({"s": one}, shards={"s": 1})
+    assert train.task.options["head"] == "hf" and evaluate.task.options["layer"] == 1
 
 
 def test_rows_of_a_step_can_be_set_and_stay_filled():
@@ -215,6 +247,11 @@ def test_rows_of_a_step_can_be_set_and_stay_filled():
 
 
 # ---------------------------------------------------------------- search
+
+
+def test_what_the_tuner_keeps_depends_on_code_that_exists():
+    names = {path.relative_to(tune.PACKAGE).as_posix() for path in tune.code_files()}
+    assert {"aot/tune.py", "models/encoder.py", "families/pair.py", "parallel/mesh.py", "training/step.py"} <= names
 
 
 def test_the_search_finds_the_best_of_a_separable_landscape_and_tries_nothing_twice():

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from xtl.aot.compile import devices
 from xtl.cli import main as cli
-from xtl.parallel import chips
+from xtl.parallel.chips import topology as parse_topology
 
 pytestmark = [pytest.mark.aot, pytest.mark.timeout(1800)]
 
@@ -24,8 +25,8 @@ def compiler():
 
 def compiled(tmp_path, config, topology, *flags):
     out = tmp_path / "out.json"
-    devices = len(chips.devices(chips.topology(topology)))
-    words = [f"--config={config},chips={devices}", f"--topology={topology}", f"--json={out}", *flags]
+    count = len(devices(parse_topology(topology)))
+    words = [f"--config={config},chips={count}", f"--topology={topology}", f"--json={out}", *flags]
     assert cli.main(["compile", *words]) == 0
     return json.loads(out.read_text())["steps"]
 
@@ -43,11 +44,10 @@ def test_a_flag_the_compiler_does_not_know_is_one_line(tmp_path, capsys):
     assert "xla_no_such_flag" in capsys.readouterr().err
 
 
-def test_training_and_evaluation_are_compiled_reported_and_saved(tmp_path, capsys):
-    steps = compiled(tmp_path, TINY, "v5e:2x2", f"--save={tmp_path / 'saved'}")
+def test_training_and_evaluation_are_compiled_and_reported(tmp_path, capsys):
+    steps = compiled(tmp_path, TINY, "v5e:2x2")
     assert [step["step"].split()[0] for step in steps] == ["train", "eval"]
     assert steps[0]["memory"]["moments"] == pytest.approx(2 * steps[0]["memory"]["weights"], rel=0.01)
-    assert sorted(path.suffix for path in (tmp_path / "saved").iterdir()) == [".hlo", ".hlo", ".xla", ".xla"]
     printed = capsys.readouterr().out
     assert "predicted, not measured" in printed and "all-gather" in printed
 

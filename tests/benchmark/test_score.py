@@ -239,6 +239,9 @@ def test_unanswerable_questions_are_scored_by_the_v2_rules(tmp_path):
     ):
         (tmp_path / folder / "squad_v2").mkdir(parents=True)
         (tmp_path / folder / "squad_v2" / "test-en.json").write_text(text)
-    result = score_folder(tmp_path / "predictions", tmp_path / "labels", None, kinds={"squad_v2": "answers"})
+    folders = (tmp_path / "predictions", tmp_path / "labels")
+    with pytest.raises(XtlError, match=r"task squad_v2 .* has no form as a predictions file"):
+        score_folder(*folders, None)
+    result = score_folder(*folders, None, others={"squad_v2": "answers"}.get)
     scores = result["tasks"]["squad_v2"]["languages"]["en"]
     assert scores["em"] == 50.0 and scores["no_answer_em"] == 0.0 and scores["has_answer_em"] == 100.0

@@ -85,9 +85,11 @@ def test_rankings_are_written_as_json_and_cut_at_20(tmp_path):
     assert written["m1"] == ["Q1"] and len(written["m2"]) == 20
 
 
-def test_tasks_outside_the_benchmarks_take_the_format_of_their_family(tmp_path):
-    assert write_predictions(tmp_path, SQUAD_V2, "en", SPANS, ["", "x"]).endswith("squad_v2/test-en.json")
-    assert write_predictions(tmp_path, HELLASWAG, "en", CHOICES, [0, 0]).endswith("hellaswag/test-en.jsonl")
+def test_tasks_outside_the_benchmarks_take_the_format_that_is_given(tmp_path):
+    path = write_predictions(tmp_path, SQUAD_V2, "en", SPANS, ["", "x"], kind="answers")
+    assert path.endswith("squad_v2/test-en.json")
+    path = write_predictions(tmp_path, HELLASWAG, "en", CHOICES, [0, 0], kind="choices")
+    assert path.endswith("hellaswag/test-en.jsonl")
     with pytest.raises(XtlError, match=r"task mlm .* has no form as a predictions file"):
         write_predictions(tmp_path, task("mlm", "mlm"), "de", [], [])
 

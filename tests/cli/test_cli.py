@@ -190,6 +190,25 @@ def test_plan_shows_what_is_done(capsys, tmp_path, config_file, fake_train):
     assert "✔ mlm" in said(capsys, "plan", *words)[1]
 
 
+@pytest.mark.parametrize(
+    ("topology", "chips", "peak"),
+    [
+        ("v5e:4x4", 16, 197e12),
+        ("2*v5e:4x4", 32, 197e12),
+        ("2*v5litepod-16", 32, 197e12),
+        ("tpu7x:2x2x1", 4, 2307e12),
+        ("h100:8", 8, 989e12),
+    ],
+)
+def test_plan_counts_the_chips_of_every_way_to_name_slices(capsys, tmp_path, config_file, topology, chips, peak):
+    words = [f"--config={config_file}", f"--workdir={tmp_path}/w", f"--topology={topology}", "--mfu=0.0001"]
+    status, out, _ = said(capsys, "plan", *words, f"--json={tmp_path}/plan.json")
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    hours = sum(stage["cost"]["flops"] for stage in plan["stages"]) / (peak * 1e-4) / 3600
+    assert status == 0 and plan["chip_hours"] == pytest.approx(hours)
+    assert f"{hours:.2f} chip-hours at 0 % MFU ({hours / chips:.2f} h on {topology})" in out
+
+
 def test_plan_names_an_unknown_chip(capsys, config_file):
     status, _, err = said(capsys, "plan", f"--config={config_file}", "--topology=v5x:4x4")
     assert status == 1 and "unknown chip 'v5x'. Did you mean 'v5" in err

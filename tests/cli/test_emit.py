@@ -52,9 +52,9 @@ def submitted(tmp_path, *, fails=(), words=()):
 
 
 def test_families_are_stages_with_one_parent_parents_first():
-    found = families(small_graph())
-    assert [one.parent for one in found] == ["", "mlm", "mnli"]
-    assert found[1].stages == ("none-xnli", "none-xquad+mlqa", "none-tatoeba", "mnli")
+    sets = families(small_graph())
+    assert [one.parent for one in sets] == ["", "mlm", "mnli"]
+    assert sets[1].stages == ("none-xnli", "none-xquad+mlqa", "none-tatoeba", "mnli")
 
 
 def test_slurm_scripts_are_shell_and_pass_options_on(tmp_path):
@@ -95,13 +95,13 @@ def test_a_failed_stage_removes_only_what_starts_from_it(tmp_path):
     assert sum(status != 0 for _, _, status in cluster.ran) == 2
 
 
-def made(graph=None, **options):
+def emitted(graph=None, **options):
     options = {"topology": "v5e:4x4", "image": "registry/xtl:1", "queue": "tpu", **options}
     return yaml.safe_load(argo.emit(request(graph or small_graph(), "gs://bucket/run", **options)))
 
 
 def test_an_argo_workflow_has_only_published_fields():
-    workflow = made()
+    workflow = emitted()
     assert violations(workflow, WORKFLOW) == []
     (stage,) = [t for t in workflow["spec"]["templates"] if "resource" in t]
     jobset = yaml.safe_load(stage["resource"]["manifest"])
@@ -111,7 +111,7 @@ def test_an_argo_workflow_has_only_published_fields():
 
 
 def test_the_dag_is_the_graph():
-    graph, workflow = small_graph(seeds=(0, 1)), made(small_graph(seeds=(0, 1)))
+    graph, workflow = small_graph(seeds=(0, 1)), emitted(small_graph(seeds=(0, 1)))
     entry = workflow["spec"]["entrypoint"]
     (dag,) = [t["dag"] for t in workflow["spec"]["templates"] if t["name"] == entry]
     assert dag["failFast"] is False
@@ -120,20 +120,27 @@ def test_the_dag_is_the_graph():
     assert all(NAME.fullmatch(name) for name in stage_of)
     for task in dag["tasks"]:
         unit = graph.unit(stage_of[task["name"]])
-        found = re.fullmatch(r"(\S+)\.Succeeded", task["depends"]) if "depends" in task else None
-        assert [stage_of[found[1]]] if found else [graph.units[p].name for p in unit.parents] == []
+        parents = re.findall(r"(\S+)\.Succeeded", task.get("depends", ""))
+        assert [stage_of[parent] for parent in parents] == [graph.units[p].name for p in unit.parents]
 
 
 def test_a_jobset_fills_its_slice_and_runs_one_stage():
-    for topology, hosts, chips in (("v5e:4x4", 4, 4), ("v6e:2x4", 1, 8), ("v5p:2x2x2", 2, 4), ("v5e:1x1", 1, 1)):
-        jobset = argo.jobset(request(small_graph(), "gs://b/r", topology=topology, image="i"), "mnli-xnli")
-        (job,) = [one["template"]["spec"] for one in jobset["spec"]["replicatedJobs"]]
+    for topology, hosts, chips in (
+        ("v5e:4x4", 4, 4),
+        ("v6e:2x4", 1, 8),
+        ("v5p:2x2x2", 2, 4),
+        ("v5e:1x1", 1, 1),
+        ("2*v5e-16", 4, 4),
+    ):
+        jobset = argo.stage_jobset(request(small_graph(), "gs://b/r", topology=topology, image="i"), "mnli-xnli")
+        ((replicas, job),) = [(one["replicas"], one["template"]["spec"]) for one in jobset["spec"]["replicatedJobs"]]
+        assert replicas == (2 if "*" in topology else 1) and violations(jobset, JOBSET) == []
         (container,) = job["template"]["spec"]["containers"]
         assert (job["parallelism"], job["completions"]) == (hosts, hosts)
         assert container["resources"]["limits"] == {"google.com/tpu": chips}
         assert container["command"][:2] == ["xtl", "run"] and container["command"][-1] == "--stage=mnli-xnli"
         assert "labels" not in jobset["metadata"]
-    assert made()["metadata"]["generateName"] == "small-"
+    assert emitted()["metadata"]["generateName"] == "small-"
 
 
 @pytest.mark.parametrize(
@@ -146,7 +153,7 @@ def test_a_jobset_fills_its_slice_and_runs_one_stage():
 )
 def test_what_argo_lacks_is_asked_for(match, options):
     with pytest.raises(XtlError, match=match):
-        made(**options)
+        emitted(**options)
 
 
 def test_the_plan_verb_prints_either(capsys, monkeypatch):

@@ -190,6 +190,26 @@ def stage_error(match, **stage):
     assert "\n" not in str(caught.value) and "stage s" in str(caught.value)
 
 
+def test_a_head_to_keep_is_looked_for_before_anything_is_trained():
+    """Labels, form and family are known from the config, so that nobody waits for the parent in vain."""
+
+    def child(task, parent_tasks, **options):
+        keep = {"steps": 1, "keep_head": True}
+        stages = [
+            config.stage("a", tasks=parent_tasks, train={"steps": 1}),
+            config.stage("b", start="stage:a", tasks={task: {"options": options}}, train=keep),
+        ]
+        return resolve(make(stages=stages), look=False)
+
+    assert child("anli_plus", "mnli").stages["b"].train.keep_head
+    with pytest.raises(XtlError, match=r"stage b: train.keep_head: a has no head for udpos \(it has: mnli\)"):
+        child("udpos", "mnli")
+    with pytest.raises(XtlError, match=r"stage b: .*several heads .mnli, snli."):
+        child("anli_plus", ("mnli", "snli"))
+    with pytest.raises(XtlError, match=r"stage b: .*head mnli of a was trained with options.head=default: give mnli"):
+        child("mnli", "mnli", head="hf")
+
+
 def test_unknown_keys_name_the_nearest_one():
     stage_error("unknown key 'learning_rat'.*Did you mean 'learning_rate'", train={"steps": 1, "learning_rat": 1.0})
     stage_error(r"unknown key 'batch_size'.*belongs to tasks\.\*", train={"steps": 1, "batch_size": 3})
@@ -218,6 +238,10 @@ def test_wrong_types_say_what_is_wanted():
         ("hidden 100 is not a multiple of heads", {"encoder": {"hidden": 100, "heads": 3}}),
         ("unknown size 'lage'.*Did you mean 'large'", {"encoder": {"size": "lage"}}),
         ("evaluate.mlqa: no head for mlqa among the trained ones .mnli.: train it on squad_v1", {"evaluate": "mlqa"}),
+        (
+            r"evaluate.anli_plus: anli_plus can be read by several heads \(mnli, snli\)",
+            {"tasks": ("mnli", "snli"), "evaluate": "anli_plus"},
+        ),
         ("xnli has no split 'train'", {"evaluate": {"xnli": {"split": "train"}}}),
         ("evaluates an untrained encoder", {"tasks": {}, "train": {}, "evaluate": "tatoeba"}),
         ("has train.steps but no tasks", {"tasks": {}, "evaluate": "tatoeba", "start": "a/b"}),

@@ -97,4 +97,4 @@ def test_plan_lists_all_stages_and_their_cost(tmp_path, capsys):
     assert all(stage["cost"]["flops"] > 0 for stage in plan["stages"])
     assert plan["price"] == pytest.approx(1.2 * plan["chip_hours"])
     text = capsys.readouterr().out
-    assert "chip-hours at 40 % MFU" in text and "1.2 a chip-hour" in text
+    assert "chip-hours at 40 % MFU" in text and "1.2 per chip-hour" in text

@@ -12,12 +12,15 @@ import pytest
 import tokenizers
 from tokenizers import models, pre_tokenizers
 
+import xtl
 from xtl.data import cache, sources
 from xtl.data.rows import Encoded
 from xtl.data.settings import Data
 from xtl.data.tokenizer import Tokenizer
 from xtl.errors import XtlError
-from xtl.tasks import get_task
+from xtl.families import family
+from xtl.task import with_options
+from xtl.tasks import catalog, get_task
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "original"
 TASKS = (
@@ -37,12 +40,12 @@ def small_tokenizer(words="a b c boats Vers erzählt von the is 1901 Steg"):
     return Tokenizer(rust)
 
 
-def encoded(folder, task="mnli", language="en", split="train", *, root=FIXTURES, tokenizer=None, **more):
+def encoded(folder, task="mnli", language="en", split="train", *, root=FIXTURES, tokenizer=None, options=None, **more):
     settings = {"max_length": 32, "train": split == "train"} | more
     data = Data(source="files", root=str(root), cache=str(folder))
-    return cache.encoded(
-        get_task(task), language, split, data=data, tokenizer=tokenizer or small_tokenizer(), **settings
-    )
+    task, tokenizer = with_options(get_task(task), options or {}), tokenizer or small_tokenizer()
+    encode = family(task).encode
+    return cache.encoded(task, language, split, encode=encode, data=data, tokenizer=tokenizer, **settings)
 
 
 def arrays(e: Encoded):
@@ -150,9 +153,58 @@ def test_changed_content_makes_another_entry_and_the_same_content_elsewhere_does
 
 def test_changed_code_makes_another_entry(tmp_path, monkeypatch):
     encoded(tmp_path)
-    monkeypatch.setattr(cache, "code_version", lambda module: "another")
+    monkeypatch.setattr(cache, "code_version", lambda task, family: "another")
     encoded(tmp_path)
     assert len(entries(tmp_path)) == 2
+
+
+PACKAGE = Path(xtl.__file__).parent
+
+
+@pytest.fixture
+def package(tmp_path):
+    """A copy of what reads and encodes, to be edited."""
+    for folder in ("tasks", "families", "data"):
+        shutil.copytree(PACKAGE / folder, tmp_path / "xtl" / folder)
+    return tmp_path / "xtl"
+
+
+def versions(package):
+    """The code version of every task of the catalog."""
+    return {name: cache.code_version.__wrapped__(name, f"xtl.families.{t.family}", package) for name, t in CODE.items()}
+
+
+CODE = {name: get_task(name) for name in ("mnli", "xnli", "panx", "mlm", "udpos", "squad_v1", "mlqa", "anli_plus")}
+
+
+@pytest.mark.parametrize(
+    ("edited", "concerned"),
+    [
+        ("tasks/mnli.py", {"mnli", "anli_plus"}),  # anli_plus joins mnli with others
+        ("tasks/panx.py", {"panx", "mlm"}),  # MLM text is that of panx where there is no other
+        ("tasks/new.py", set()),
+        ("tasks/__init__.py", set()),
+        ("data/sources/formats/conllu.py", {"udpos"}),
+        ("data/sources/formats/squad.py", {"squad_v1", "mlqa"}),
+        ("data/sources/formats/base.py", set(CODE)),
+        ("data/sequences.py", set(CODE)),
+        ("data/order.py", set()),
+        ("families/interface.py", set(CODE)),
+        ("families/span.py", {"squad_v1", "mlqa"}),
+    ],
+)
+def test_editing_or_adding_code_concerns_only_the_tasks_that_use_it(package, edited, concerned):
+    before = versions(package)
+    with open(package / edited, "a") as file:
+        file.write("# edited\n")
+    after = versions(package)
+    assert {name for name in CODE if before[name] != after[name]} == concerned
+
+
+def test_every_task_of_the_catalog_is_read_by_the_file_of_its_name():
+    for name, task in catalog().items():
+        files = cache.code_files(name, family(task).encode.__module__)
+        assert PACKAGE / "tasks" / f"{name}.py" in files and PACKAGE / "families" / f"{task.family}.py" in files
 
 
 # ---------------------------------------------------------------- damage

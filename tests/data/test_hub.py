@@ -258,7 +258,7 @@ def test_tables_declare_only_splits_of_their_task():
 @pytest.fixture
 def waits(monkeypatch):
     seen = []
-    monkeypatch.setattr(network.time, "sleep", seen.append)
+    monkeypatch.setattr("time.sleep", seen.append)
     return seen
 
 

@@ -20,7 +20,7 @@ from tests.support.hub_server import Hub, parquet
 from tests.support.small_tokenizer import rust_tokenizer, small_tokenizer
 from xtl.data.sources.formats.tables import JoinedTables
 from xtl.models.encoder import Encoder, EncoderConfig
-from xtl.models.hf import convert
+from xtl.models.hf.save import save_hf
 from xtl.task import NLI, PANX_TAGS, UPOS
 from xtl.tasks import catalog
 
@@ -262,7 +262,7 @@ def test_packed_copies_are_read_without_a_server(hub, client, xnli, tmp_path):
 def checkpoint(hub, tmp_path_factory):
     """A small XLM-R as a model repository; the sum of its weights."""
     params = nnx.state(Encoder(CONFIG, rngs=nnx.Rngs(params=3)), nnx.Param)
-    folder = convert.save_hf(tmp_path_factory.mktemp("model") / "hf", CONFIG, params)
+    folder = save_hf(tmp_path_factory.mktemp("model") / "hf", CONFIG, params)
     files = {p.name: p.read_bytes() for p in folder.iterdir()}
     files["tokenizer.json"] = rust_tokenizer().to_str().encode()
     repositories.add_checkpoint(hub, "FacebookAI/xlm-roberta-tiny", files)

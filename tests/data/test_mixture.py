@@ -84,11 +84,8 @@ def test_languages_are_drawn_by_their_exponent():
 
 
 def test_every_task_has_its_own_batch_size_and_one_shape(tmp_path):
-    from xtl.data.tokenizer import load_tokenizer
     from xtl.parallel.mesh import make_mesh
-    from xtl.tasks import get_task
-    from xtl.training.loop import _Run, _stream, _training_parts
-    from xtl.training.state import encoder_config
+    from xtl.training.setup import gather, prepare
 
     tasks = {
         **MNLI,
@@ -96,11 +93,8 @@ def test_every_task_has_its_own_batch_size_and_one_shape(tmp_path):
         "mlm": {"batch_size": 6, "max_length": 48, "weight": 0.25},
     }
     made = stage(tmp_path, tasks=tasks, train={"steps": 200, "sampling": {"kind": "uniform"}})
-    tokenizer = load_tokenizer(made.data.tokenizer, made.data.world)
-    mesh = make_mesh((1, 1, 1), devices=jax.devices()[:1])
-    run = _Run(made, tmp_path, None, mesh, encoder_config(made), tokenizer, print)
-    catalog = {name: get_task(name) for name in made.tasks}
-    stream = _stream(run, catalog, {name: _training_parts(task, run) for name, task in catalog.items()})
+    run = prepare(made, tmp_path, mesh=make_mesh((1, 1, 1), devices=jax.devices()[:1]))
+    stream = gather(run)[1].stream
     assert [len(shapes) for shapes in stream.shapes] == [1, 1, 1]  # so each compiles once
     seen = Counter(stream.task_name(i) for i in range(200))
     assert seen["mlm"] / 200 == pytest.approx(0.25, abs=0.08) and seen["mnli"] / 200 == pytest.approx(0.375, abs=0.09)

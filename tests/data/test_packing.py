@@ -67,7 +67,7 @@ def batches(task, examples, *, packed, accumulate=1):
 def model(task):
     """(weights, function of weights and batch -> loss sum and weight); the weights depend on the task alone."""
     rngs = nnx.Rngs(params=7)
-    graph, params = nnx.split((Encoder(CONFIG, rngs=rngs), family(task).Head(CONFIG, task, rngs=rngs)), nnx.Param)
+    graph, params = nnx.split((Encoder(CONFIG, rngs=rngs), family(task).head(CONFIG, task, rngs=rngs)), nnx.Param)
     # Freshly drawn matrices give gradients near the rounding error of the loss.
     params = jax.tree.map(lambda x: 6 * x if x.ndim > 1 else x, params)
 
@@ -123,7 +123,7 @@ def test_heads_have_float32_logits_and_drop_only_with_a_key(name):
     task, examples = FAMILIES[name]
     _, batch = batches(task, examples, packed=True)[0]
     config = EncoderConfig(**{**vars(CONFIG), "dtype": "bfloat16"})
-    head = family(task).Head(config, task, rngs=nnx.Rngs(params=0))
+    head = family(task).head(config, task, rngs=nnx.Rngs(params=0))
     hidden = jax.random.normal(jax.random.key(0), (*batch["ids_rt"].shape, CONFIG.hidden), jnp.bfloat16)
     table = jax.random.normal(jax.random.key(1), (CONFIG.vocab_size, CONFIG.hidden))
 

@@ -1,7 +1,5 @@
 """Rows and batches: nothing lost, nothing twice, same examples whatever the packing, resumable by number."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,8 +9,9 @@ from xtl.data.batches import EvalBatches, TrainStream, TrainTask
 from xtl.data.order import Order, exponent_weights, task_of_step
 from xtl.data.rows import Encoded, pack, ranges, row_counts
 from xtl.errors import XtlError
+from xtl.families.interface import Family
 
-FAMILY = SimpleNamespace()
+FAMILY = Family()  # it does nothing to segments and batches
 
 
 def make(lengths, per_example=None, offset=0):

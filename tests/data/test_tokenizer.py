@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.small_tokenizer import rust_tokenizer, small_tokenizer
-from xtl.data.tokenizer import Tokenizer, load_tokenizer
+from xtl.data.tokenizer import BOS, EOS, PAD, SPECIALS, UNK, Tokenizer, load_tokenizer
 from xtl.errors import XtlError
 
 TOKENIZER = small_tokenizer()
@@ -61,7 +61,7 @@ def test_ids_are_sentencepieces(model_folder, text):
 
 def test_layout_of_ids_is_xlm_rs(model_folder):
     tokenizer = load_tokenizer(str(model_folder))
-    assert (tokenizer.bos, tokenizer.pad, tokenizer.eos, tokenizer.unk) == (0, 1, 2, 3)
+    assert tokenizer.pieces([BOS, PAD, EOS, UNK]) == list(SPECIALS)
     assert tokenizer.mask == tokenizer.vocab_size - 1
     assert tokenizer.pieces([0, 2, tokenizer.mask]) == ["<s>", "</s>", "<mask>"]
 

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from tests.support.small_tokenizer import small_tokenizer
 from xtl.data.batches import EvalBatches, TrainStream, TrainTask
 from xtl.data.rows import RowShape
-from xtl.families import mlm
-from xtl.task import Task, Text
+from xtl.families.mlm import FAMILY as mlm
+from xtl.families.mlm import mask, places
+from xtl.task import Loaded, Task, Text
 
 TOKENIZER = small_tokenizer()
 TASK = Task(name="mlm", family="mlm", about="", languages=("en",), splits=("train",), metric="loss")
@@ -34,28 +35,27 @@ def test_specials_are_never_chosen_and_targets_are_the_originals(size, seed):
     rng = np.random.default_rng(seed)
     ids = np.array([0, *rng.integers(3, TOKENIZER.vocab_size, size), 2], np.int32)
     before = ids.copy()
-    masked, columns = mlm.augment(ids, np.random.default_rng(seed), TOKENIZER)
-    target = columns["target"]
+    masked, target = mask(ids, np.random.default_rng(seed), TOKENIZER)
     assert (ids == before).all(), "the cached tokens must stay as they are"
     assert (target[target >= 0] == ids[target >= 0]).all() and (masked[target < 0] == ids[target < 0]).all()
     assert not np.isin(ids[target >= 0], [0, 1, 2, 3, TOKENIZER.mask]).any()
     assert (target >= 0).sum() <= math.ceil(0.15 * size)
-    again, _ = mlm.augment(ids, np.random.default_rng(seed), TOKENIZER)
+    again, _ = mask(ids, np.random.default_rng(seed), TOKENIZER)
     assert (again == masked).all()
 
 
 def test_fifteen_percent_are_chosen_and_split_80_10_10_also_in_short_texts():
     rng = np.random.default_rng(0)
-    chosen, mask, kept, total = 0, 0, 0, 0
+    chosen, hidden, kept, total = 0, 0, 0, 0
     for n in list(range(1, 40)) * 60:
         ids = np.array([0, *rng.integers(4, TOKENIZER.mask, n), 2], np.int32)
-        masked, columns = mlm.augment(ids, rng, TOKENIZER)
-        at = columns["target"] >= 0
+        masked, target = mask(ids, rng, TOKENIZER)
+        at = target >= 0
         total, chosen = total + n, chosen + at.sum()
-        mask += (masked[at] == TOKENIZER.mask).sum()
+        hidden += (masked[at] == TOKENIZER.mask).sum()
         kept += (masked[at] == ids[at]).sum()
     assert abs(chosen / total - 0.15) < 0.005
-    assert abs(mask / chosen - 0.8) < 0.015
+    assert abs(hidden / chosen - 0.8) < 0.015
     assert abs(kept / chosen - 0.1) < 0.015  # a random piece is the old one in 1 of 100 draws
 
 
@@ -66,8 +66,8 @@ def test_chosen_pieces_always_fit_their_places(sizes, seed):
     chosen = 0
     for n in sizes:
         ids = np.array([0, *rng.integers(4, TOKENIZER.mask, n), 2], np.int32)
-        chosen += (mlm.augment(ids, rng, TOKENIZER)[1]["target"] >= 0).sum()
-    assert chosen <= mlm.places(RowShape(rows=1, length=length, slots=len(sizes), examples=len(sizes)))
+        chosen += (mask(ids, rng, TOKENIZER)[1] >= 0).sum()
+    assert chosen <= places(RowShape(rows=1, length=length, slots=len(sizes), examples=len(sizes)))
 
 
 def stream(seed=0):
@@ -99,12 +99,12 @@ def test_loss_accuracy_and_perplexity_are_per_chosen_piece():
     for batch in batches:
         right = np.eye(TOKENIZER.vocab_size, dtype=np.float32)[np.maximum(batch["target_rm"], 0)] * 5
         right[::2] = 0
-        outputs.append({k: np.asarray(v) for k, v in mlm.outputs(right, batch).items()})
+        outputs.append({k: np.asarray(v) for k, v in mlm.outputs(TASK, right, batch).items()})
         sums += [float(x) for x in mlm.loss(right, batch)]
     predictions = mlm.decode(TASK, TEXTS, encoded, batches.gather(outputs))
     assert len(predictions) == len(TEXTS) and predictions[1] == (0, 0, 0)
-    scores = mlm.score(TASK, "en", TEXTS, predictions)
+    scores = mlm.score(TASK, "en", Loaded(TEXTS), predictions)
     np.testing.assert_allclose(scores["loss"], sums[0] / sums[1], rtol=1e-5)
     np.testing.assert_allclose(scores["perplexity"], np.exp(scores["loss"]), rtol=1e-6)
     assert 0 < scores["masked_accuracy"] < 100 and scores["n"] == 4
-    assert mlm.score(TASK, "en", TEXTS[1:2], predictions[1:2]) == {"n": 0}
+    assert mlm.score(TASK, "en", Loaded(TEXTS[1:2]), predictions[1:2]) == {"n": 0}

@@ -9,8 +9,10 @@ from tests.support.small_tokenizer import small_tokenizer
 from xtl.data.batches import EvalBatches
 from xtl.data.sequences import interleaved, pairs, singles, truncated_lengths
 from xtl.errors import XtlError
-from xtl.families import choice, pair
-from xtl.task import Choice, Pair, Task
+from xtl.families.choice import FAMILY as choice
+from xtl.families.interface import NEVER
+from xtl.families.pair import FAMILY as pair
+from xtl.task import Choice, Loaded, Pair, Task
 
 TOKENIZER = small_tokenizer()
 
@@ -101,10 +103,10 @@ def test_pair_predictions_are_label_words_and_scores_leave_out_hidden_labels():
     examples = [Pair("1", "a", None, 1), Pair("2", "b", None, None), Pair("3", "c", None, 0)]
     predictions = pair.decode(NLI, examples, None, {"logits_sk": np.array([[0, 2, 1], [3, 2, 1], [0, 0, 5]])})
     assert predictions == ["yes", "no", "maybe"]
-    assert pair.score(NLI, "en", examples, predictions) == {"accuracy": 50, "n": 2}
-    assert pair.score(NLI, "en", examples[1:2], predictions[1:2]) == {"n": 0}
+    assert pair.score(NLI, "en", Loaded(examples), predictions) == {"accuracy": 50, "n": 2}
+    assert pair.score(NLI, "en", Loaded(examples[1:2]), predictions[1:2]) == {"n": 0}
     qqp = task("pair", labels=("0", "1"), metric="accuracy_f1")
-    scores = pair.score(qqp, "en", [Pair("1", "a", "b", 1), Pair("2", "a", "b", 1)], ["1", "0"])
+    scores = pair.score(qqp, "en", Loaded([Pair("1", "a", "b", 1), Pair("2", "a", "b", 1)]), ["1", "0"])
     assert scores["accuracy"] == 50 and round(scores["f1"], 2) == 66.67 and scores["n"] == 2
 
 
@@ -126,7 +128,7 @@ def test_choices_an_example_lacks_are_never_chosen_and_cost_nothing():
     two = Choice("2", "who", ("cat", "dog"), 0)
     encoded = choice.encode(COPA, [STORY, two], TOKENIZER, max_length=16, train=True)
     (batch,) = EvalBatches(encoded, choice, rows=2, row_length=32, slots=4, choices=3)
-    logits = np.where(batch["segment_weight_ec"] > 0, 0.0, choice.NEVER).astype(np.float32)
+    logits = np.where(batch["segment_weight_ec"] > 0, 0.0, NEVER).astype(np.float32)
     loss, weight = choice.loss(logits, batch)
     assert weight == 2
     np.testing.assert_allclose(loss, np.log(3) + np.log(2), rtol=1e-6)
@@ -135,8 +137,8 @@ def test_choices_an_example_lacks_are_never_chosen_and_cost_nothing():
 
 def test_choice_scores_leave_out_hidden_labels_and_bad_labels_are_errors():
     hidden = Choice("2", "who", ("cat", "dog"), None)
-    assert choice.score(COPA, "en", [STORY, hidden], [2, 0]) == {"accuracy": 100, "n": 1}
-    assert choice.score(COPA, "en", [hidden], [0]) == {"n": 0}
+    assert choice.score(COPA, "en", Loaded([STORY, hidden]), [2, 0]) == {"accuracy": 100, "n": 1}
+    assert choice.score(COPA, "en", Loaded([hidden]), [0]) == {"n": 0}
     with pytest.raises(XtlError, match="example 3 has 2 choices and label 2"):
         choice.encode(COPA, [Choice("3", "who", ("cat", "dog"), 2)], TOKENIZER, max_length=8, train=True)
     with pytest.raises(XtlError, match="training example 2 has no label"):

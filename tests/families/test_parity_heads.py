@@ -16,9 +16,16 @@ import transformers  # noqa: E402
 
 from xtl.data.batches import EvalBatches  # noqa: E402
 from xtl.data.rows import Encoded  # noqa: E402
-from xtl.families import choice, mlm, pair, span, tag  # noqa: E402
+from xtl.families import family  # noqa: E402
+from xtl.families.choice import FAMILY as choice  # noqa: E402
+from xtl.families.mlm import FAMILY as mlm  # noqa: E402
+from xtl.families.pair import FAMILY as pair  # noqa: E402
+from xtl.families.span import FAMILY as span  # noqa: E402
+from xtl.families.tag import FAMILY as tag  # noqa: E402
 from xtl.models.encoder import Encoder, EncoderConfig  # noqa: E402
-from xtl.models.hf import convert, names  # noqa: E402
+from xtl.models.hf import names  # noqa: E402
+from xtl.models.hf.load import load_hf  # noqa: E402
+from xtl.models.hf.save import save_hf  # noqa: E402
 from xtl.task import Task  # noqa: E402
 
 LENGTHS = (20, 9, 15, 3)
@@ -57,28 +64,29 @@ def sentences(**columns):
 
 
 def head_of(task):
-    return names.head(task.name, {"family": task.family, "labels": task.labels, "options": task.options})
+    return names.head(family(task).head_of_transformers(task), task.labels)
 
 
-def run(family, task, folder, encoded, labels=()):
+def run(of, task, folder, encoded, labels=()):
     """(logits, loss, batch) of our modules with the weights of a transformers folder."""
-    loaded = convert.load_hf(folder, head=head_of(task), labels=labels)
+    loaded = load_hf(folder, head=head_of(task), labels=labels)
     assert not set(loaded.report.initialised) - {"pooler/kernel", "pooler/bias"} and not loaded.report.unexpected
-    return computed(family, task, loaded.config, loaded.params, loaded.head, encoded)
+    return computed(of, task, loaded.config, loaded.params, loaded.head, encoded)
 
 
-def computed(family, task, config, params, head_params, encoded):
+def computed(of, task, config, params, head_params, encoded):
     """(logits, loss, batch) of our modules: all segments packed into two rows."""
     graph, _ = nnx.split(nnx.eval_shape(lambda: Encoder(config, rngs=nnx.Rngs(0))), nnx.Param)
-    encoder, head = nnx.merge(graph, params), family.Head(config, task, rngs=nnx.Rngs(0))
+    encoder, head = nnx.merge(graph, params), of.head(config, task, rngs=nnx.Rngs(0))
     nnx.update(head, head_params)
-    batching = SimpleNamespace(finish=mlm.finish) if family is mlm else family  # what is masked is given here
-    choices = {"choices": 2} if family is choice else {}
+    plain = SimpleNamespace(augment=lambda segments, *_: segments, finish=mlm.finish)
+    batching = plain if of is mlm else of  # what is masked is given here
+    choices = {"choices": 2} if of is choice else {}
     (batch,) = EvalBatches(encoded, batching, rows=2, row_length=32, slots=3, **choices)
     assert (batch["slot_weight_rs"].sum(axis=1) > 1).any(), "nothing is packed"
     hidden = encoder(batch["ids_rt"], batch["segments_rt"], batch["positions_rt"])
     logits = head(hidden, batch, embedding=encoder.embedding, pool=encoder.pool)
-    loss, weight = family.loss(logits, batch)
+    loss, weight = of.loss(logits, batch)
     return np.asarray(logits), float(loss / weight), batch
 
 
@@ -218,7 +226,7 @@ def test_mlm_head_and_loss_agree(model_name, tmp_path):
 # ---------------------------------------------------------------- export
 
 
-def exported(family, task, model_name, encoded, folder):
+def exported(of, task, model_name, encoded, folder):
     """Our random modules: (their logits and batch, transformers' own class loaded from the exported folder)."""
     norm = {"XLMRoberta": "post", "XLMRobertaXL": "pre"}[model_name]
     config = EncoderConfig(vocab_size=211, hidden=48, layers=2, heads=4, mlp=96, max_positions=66, norm=norm)
@@ -227,9 +235,9 @@ def exported(family, task, model_name, encoded, folder):
         lambda x: x + 0.1 * rng.normal(size=x.shape).astype(np.float32), nnx.state(module, nnx.Param)
     )
     params = drawn(Encoder(config, rngs=nnx.Rngs(0)))
-    head = drawn(family.Head(config, task, rngs=nnx.Rngs(1)))
-    logits, _, batch = computed(family, task, config, params, head, encoded)
-    convert.save_hf(folder, config, params, head=(head_of(task), head), pooler=False)
+    head = drawn(of.head(config, task, rngs=nnx.Rngs(1)))
+    logits, _, batch = computed(of, task, config, params, head, encoded)
+    save_hf(folder, config, params, head=(head_of(task), head), pooler=False)
     (architecture,) = transformers.AutoConfig.from_pretrained(folder).architectures
     assert architecture.startswith(f"{model_name}For")
     model, info = getattr(transformers, architecture).from_pretrained(

@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from tests.support.small_tokenizer import small_tokenizer
 from xtl.data.batches import EvalBatches
 from xtl.errors import XtlError
-from xtl.families import dual, retrieve
 from xtl.families import nearest as search
+from xtl.families.dual import FAMILY as dual
 from xtl.families.nearest import nearest
+from xtl.families.retrieve import FAMILY as retrieve
+from xtl.families.retrieve import default_layer, sides, sweep
 from xtl.models.encoder import EncoderConfig, Pooled
-from xtl.task import Pair, Task, Text
+from xtl.task import Loaded, Pair, Task, Text, with_options
 
 TOKENIZER = small_tokenizer()
 RNG = np.random.default_rng(0)
@@ -83,45 +85,47 @@ def vectors(noise=0.0, shift=0.0):
 
 def test_layer_and_pooling_choose_the_vector_and_default_to_the_published_ones():
     pooled = Pooled(*(jnp.asarray(RNG.normal(size=(13, 2, 3, 4)), jnp.float32) for _ in range(2)))
-    assert (retrieve.outputs(pooled, {})["vector_rsd"] == pooled.mean_lrsd[8]).all()
-    assert (retrieve.outputs(pooled, {}, layer=0, pooling="cls")["vector_rsd"] == pooled.cls_lrsd[0]).all()
-    swept = retrieve.outputs(pooled, {}, sweep=True)["vectors_rspld"]
+    assert (retrieve.outputs(TATOEBA, pooled, {})["vector_rsd"] == pooled.mean_lrsd[8]).all()
+    assert (
+        retrieve.outputs(task("retrieve", layer=0, pooling="cls"), pooled, {})["vector_rsd"] == pooled.cls_lrsd[0]
+    ).all()
+    swept = retrieve.outputs(task("retrieve", sweep=True), pooled, {})["vectors_rspld"]
     assert swept.shape == (2, 3, 2, 13, 4) and (swept[:, :, 1, 5] == pooled.cls_lrsd[5]).all()
-    assert [retrieve.default_layer(n) for n in (24, 12, 3)] == [14, 8, 2]
+    assert [default_layer(n) for n in (24, 12, 3)] == [14, 8, 2]
     with pytest.raises(XtlError, match="layer 13 is asked for"):
-        retrieve.outputs(pooled, {}, layer=13)
+        retrieve.outputs(task("retrieve", layer=13), pooled, {})
     with pytest.raises(XtlError, match="Did you mean 'mean'"):
-        retrieve.outputs(pooled, {}, pooling="men")
+        retrieve.outputs(task("retrieve", pooling="men"), pooled, {})
 
 
 def test_translations_are_found_and_written_as_pool_rows():
     predictions = retrieve.decode(TATOEBA, EXAMPLES, None, {"vector_sd": vectors()})
     assert [p.query for p in predictions] == QUERIES
-    assert retrieve.written(predictions) == [2, 1, 5, 0, 4, 3]
-    assert retrieve.score(TATOEBA, "de", EXAMPLES, predictions, gold=GOLD) == {"accuracy": 100, "n": 6}
-    assert retrieve.score(TATOEBA, "de", EXAMPLES, predictions) == {"n": 0}
+    assert retrieve.file_content(predictions, {}) == [2, 1, 5, 0, 4, 3]
+    assert retrieve.score(TATOEBA, "de", Loaded(EXAMPLES, GOLD), predictions) == {"accuracy": 100, "n": 6}
+    assert retrieve.score(TATOEBA, "de", Loaded(EXAMPLES), predictions) == {"n": 0}
 
 
 def test_anchor_free_accuracy_counts_only_pairs_without_shared_words():
     wrong = vectors()
     wrong[0] = wrong[1]
     predictions = retrieve.decode(TATOEBA, EXAMPLES, None, {"vector_sd": wrong})
-    scores = retrieve.score(TATOEBA, "de", EXAMPLES, predictions, gold=GOLD, anchor_free={"eng-0", "eng-1", "deu-1"})
+    scores = retrieve.score(TATOEBA, "de", Loaded(EXAMPLES, GOLD, frozenset({"eng-0", "eng-1", "deu-1"})), predictions)
     assert scores["anchor_free_accuracy"] == 50 and scores["anchor_free_n"] == 2
     np.testing.assert_allclose(scores["accuracy"], 100 * 5 / 6)
 
 
 def test_centring_removes_what_tells_the_languages_apart():
     shifted = vectors(shift=np.float32([90, -80, 0, 0, 0, 0, 0, 0]))
-    centred = retrieve.decode(TATOEBA, EXAMPLES, None, {"vector_sd": shifted}, centre=True)
+    centred = retrieve.decode(with_options(TATOEBA, {"centre": True}), EXAMPLES, None, {"vector_sd": shifted})
     plain = retrieve.decode(TATOEBA, EXAMPLES, None, {"vector_sd": shifted})
-    scores = [retrieve.score(TATOEBA, "de", EXAMPLES, p, gold=GOLD)["accuracy"] for p in (centred, plain)]
+    scores = [retrieve.score(TATOEBA, "de", Loaded(EXAMPLES, GOLD), p)["accuracy"] for p in (centred, plain)]
     assert scores[0] == 100 > scores[1]
 
 
 def test_a_sweep_scores_every_layer_and_pooling_of_one_pass():
     layers = np.stack([vectors(noise=9), vectors(), vectors(noise=9)], axis=1)
-    found = retrieve.sweep(TATOEBA, EXAMPLES, {"vectors_spld": np.stack([layers, layers[:, ::-1]], axis=1)}, GOLD)
+    found = sweep(TATOEBA, EXAMPLES, {"vectors_spld": np.stack([layers, layers[:, ::-1]], axis=1)}, GOLD)
     assert list(found) == ["mean", "mean, centred", "cls", "cls, centred"]
     assert all(len(scores) == 3 for scores in found.values())
     assert found["mean"][1] == found["cls, centred"][1] == 100 > found["mean"][0]
@@ -136,18 +140,18 @@ def test_mined_pairs_use_the_threshold_of_the_development_data():
     predictions = retrieve.decode(BUCC, examples, None, {"vector_sd": vector_sd})
     margins = [p.margin for p in predictions]
     assert margins == sorted(margins, reverse=True) and {p.source for p in predictions}.isdisjoint({"eng-1", "eng-9"})
-    dev = retrieve.score(BUCC, "de", examples, predictions, gold=GOLD)
+    dev = retrieve.score(BUCC, "de", Loaded(examples, GOLD), predictions)
     assert round(dev["recall"], 2) == 83.33 and dev["precision"] == 100 and dev["threshold"] > 0
-    test = retrieve.score(BUCC, "de", examples, predictions, gold=GOLD, threshold=dev["threshold"])
+    test = retrieve.score(BUCC, "de", Loaded(examples, GOLD), predictions, retrieve.carry(dev))
     assert test == dev
-    assert retrieve.score(BUCC, "de", examples, predictions, gold=GOLD, threshold=99)["f1"] == 0
-    written = retrieve.written(predictions, threshold=dev["threshold"])
+    assert retrieve.score(BUCC, "de", Loaded(examples, GOLD), predictions, {"threshold": 99})["f1"] == 0
+    written = retrieve.file_content(predictions, dev)
     assert sorted(written) == sorted(pair for pair in GOLD if pair[0] != "eng-1")
 
 
 def test_sentences_of_neither_side_and_training_are_errors():
     with pytest.raises(XtlError, match="1 queries and 1 pool sentences of 3"):
-        retrieve.sides(TATOEBA, [EXAMPLES[0], EXAMPLES[-1], Text("x", "x")])
+        sides(TATOEBA, [EXAMPLES[0], EXAMPLES[-1], Text("x", "x")])
     with pytest.raises(XtlError, match="has no training"):
         retrieve.encode(TATOEBA, EXAMPLES, TOKENIZER, max_length=16, train=True)
     assert retrieve.encode(TATOEBA, EXAMPLES, TOKENIZER, max_length=4).segment_lengths.max() == 4
@@ -176,8 +180,8 @@ def test_development_pairs_are_ranked_among_each_others_candidates():
     vector_sd = np.zeros((encoded.segments, 2))
     vector_sd[:, 0], vector_sd[4:, 1] = 1, 1
     ranked = dual.decode(LAREQA, examples, encoded, {"vector_sd": vector_sd})
-    assert dual.written(ranked) == [("q0", "q2"), ("q0", "q2"), ("q2", "q0"), ("q2", "q0")]
-    assert dual.score(LAREQA, "en", examples, ranked) == {"map20": 100, "n": 4}
+    assert dual.file_content(ranked, {}) == [("q0", "q2"), ("q0", "q2"), ("q2", "q0"), ("q2", "q0")]
+    assert dual.score(LAREQA, "en", Loaded(examples), ranked) == {"map20": 100, "n": 4}
 
 
 def test_loss_is_the_softmax_over_the_candidates_of_the_batch():
@@ -185,7 +189,7 @@ def test_loss_is_the_softmax_over_the_candidates_of_the_batch():
     encoded = dual.encode(LAREQA, examples, TOKENIZER, max_length=9, train=True)
     (batch,) = EvalBatches(encoded, dual, rows=4, row_length=9, slots=2, choices=2)
     config = EncoderConfig(vocab_size=99, hidden=8, layers=1, heads=2, mlp=8)
-    head = dual.Head(config, LAREQA, rngs=nnx.Rngs(0))
+    head = dual.head(config, LAREQA, rngs=nnx.Rngs(0))
     hidden = jnp.asarray(RNG.normal(size=(4, 9, 8)), jnp.float32)
     logits = head(hidden, batch, pool=lambda x: x)
     loss, weight = dual.loss(logits, batch)
@@ -202,6 +206,6 @@ def test_rankings_hold_the_best_twenty_and_are_scored_over_all_right_candidates(
     examples = [Text("q", "who", "query"), *(Text(f"p{i}", "cat", "pool") for i in range(30))]
     angles = np.concatenate([[0], np.linspace(0.01, 1, 30)])
     ranked = dual.decode(LAREQA, examples, None, {"vector_sd": np.stack([np.cos(angles), np.sin(angles)], axis=1)})
-    assert dual.written(ranked) == [tuple(f"p{i}" for i in range(20))]
-    assert dual.score(LAREQA, "en", examples, ranked, gold=[("q", "p0"), ("q", "p3")]) == {"map20": 75, "n": 1}
-    assert dual.score(LAREQA, "en", examples, ranked) == {"n": 0}
+    assert dual.file_content(ranked, {}) == [tuple(f"p{i}" for i in range(20))]
+    assert dual.score(LAREQA, "en", Loaded(examples, [("q", "p0"), ("q", "p3")]), ranked) == {"map20": 75, "n": 1}
+    assert dual.score(LAREQA, "en", Loaded(examples), ranked) == {"n": 0}

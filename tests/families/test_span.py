@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from tests.support.small_tokenizer import small_tokenizer
 from xtl.data.batches import EvalBatches
 from xtl.errors import XtlError
-from xtl.families import span
-from xtl.task import Span, Task
+from xtl.families.span import FAMILY as span
+from xtl.families.span import Answer, _windows, summary
+from xtl.task import Loaded, Span, Task
 
 TOKENIZER = small_tokenizer()
 TASK = Task(
@@ -28,7 +29,7 @@ WORDS = ["the", "cat", "paris", "1923,", "(x)", *SCRIPTS.split(" ")]
 
 @functools.partial(jax.jit, static_argnames="slots")
 def device_outputs(logits, batch, slots):
-    return span.outputs(logits, batch)
+    return span.outputs(TASK, logits, batch)
 
 
 def evaluate(task, examples, logits_of, encoded=None):
@@ -88,9 +89,9 @@ def test_windows_overlap_end_at_the_end_and_repeat_the_question():
     lengths = encoded.segment_lengths.tolist()
     room = 128 - 64 - 4  # the question is cut to 64 pieces
     assert lengths == [128, 128, 128, 100 - 48 + 68]
-    assert span._windows(100, room, 16) == [(0, 60), (16, 76), (32, 92), (48, 100)]
-    assert span._windows(room, room, 16) == [(0, room)] and span._windows(0, room, 16) == [(0, 0)]
-    assert span._windows(9, 4, 100) == [(0, 4), (4, 8), (8, 9)], "a stride beyond the window loses nothing"
+    assert _windows(100, room, 16) == [(0, 60), (16, 76), (32, 92), (48, 100)]
+    assert _windows(room, room, 16) == [(0, room)] and _windows(0, room, 16) == [(0, 0)]
+    assert _windows(9, 4, 100) == [(0, 4), (4, 8), (8, 9)], "a stride beyond the window loses nothing"
     assert (encoded.segment_columns["context"] == 67).all()
 
 
@@ -104,7 +105,7 @@ def test_training_points_at_the_first_token_where_the_window_lacks_the_answer():
     start, end = (encoded.segment_columns[name].tolist() for name in ("start", "end"))
     assert start == [0, 4 + 58 - 16, 0, -1, -1] and end == [0, 4 + 59 - 16, 0, -1, -1]
     assert not encoded.token_columns, "training batches carry no decoding columns"
-    counted = span.summary(encoded)
+    counted = summary(encoded)
     assert counted["questions"] == 4 and counted["windows"] == 5
     assert counted["questions_without_answer"] == 1 and counted["questions_answer_unknown"] == 2
 
@@ -186,9 +187,9 @@ def test_unanswerable_questions_are_left_empty_beyond_the_threshold():
     predictions = evaluate(V2, examples, perfect)
     assert [p.text for p in predictions] == ["", "cat"]
     assert predictions[0].best and predictions[0].null > 0 > predictions[1].null
-    scores = span.score(V2, "en", examples, predictions)
+    scores = span.score(V2, "en", Loaded(examples), predictions)
     assert scores["f1"] == scores["em"] == scores["best_f1"] == 100 and scores["n"] == 2
-    assert span.written(predictions) == ["", "cat"]
+    assert span.file_content(predictions, scores) == ["", "cat"]
 
 
 def test_a_context_without_pieces_is_answered_as_the_reference_does():
@@ -198,11 +199,11 @@ def test_a_context_without_pieces_is_answered_as_the_reference_does():
 
 def test_scores_leave_out_hidden_answers_and_follow_the_script_of_the_task():
     examples = [Span("q", "?", "der Hund", (("Hund", 4),)), Span("q", "?", "x", None)]
-    predictions = [span.Answer("der Hund", "der Hund", 0.0), span.Answer("x", "x", 0.0)]
+    predictions = [Answer("der Hund", "der Hund", 0.0), Answer("x", "x", 0.0)]
     mlqa = Task(name="m", family="span", about="", languages=(), splits=(), metric="f1", options={"normalise": "mlqa"})
-    assert span.score(TASK, "de", examples, predictions)["em"] == 0
-    assert span.score(mlqa, "de", examples, predictions) == {"em": 100, "f1": 100, "em_f1": 100, "n": 1}
-    assert span.score(TASK, "de", examples[1:], predictions[1:]) == {"n": 0}
+    assert span.score(TASK, "de", Loaded(examples), predictions)["em"] == 0
+    assert span.score(mlqa, "de", Loaded(examples), predictions) == {"em": 100, "f1": 100, "em_f1": 100, "n": 1}
+    assert span.score(TASK, "de", Loaded(examples[1:]), predictions[1:]) == {"n": 0}
 
 
 def test_a_question_that_fills_the_row_is_an_error():

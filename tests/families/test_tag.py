@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from tests.support.small_tokenizer import small_tokenizer
 from xtl.data.batches import EvalBatches
 from xtl.errors import XtlError
-from xtl.families import tag
-from xtl.task import Tagged, Task
+from xtl.families.tag import FAMILY as tag
+from xtl.task import Loaded, Tagged, Task
 
 TOKENIZER = small_tokenizer()
 TASK = Task(
@@ -36,7 +36,7 @@ WORDS = [
 def evaluate(examples, logits_of, max_length=LENGTH):
     encoded = tag.encode(TASK, examples, TOKENIZER, max_length=max_length, train=False)
     batches = EvalBatches(encoded, tag, rows=3, row_length=2 * LENGTH, slots=4)
-    outputs = [{k: np.asarray(v) for k, v in tag.outputs(logits_of(b), b).items()} for b in batches]
+    outputs = [{k: np.asarray(v) for k, v in tag.outputs(TASK, logits_of(b), b).items()} for b in batches]
     return tag.decode(TASK, examples, encoded, batches.gather(outputs))
 
 
@@ -102,9 +102,9 @@ def test_hidden_tags_are_predicted_and_left_out_of_scores():
     examples = [Tagged("s", ("cat", "xyz"), (0, 0)), Tagged("t", ("the",), None)]
     predictions = evaluate(examples, lambda b: np.zeros((*b["ids_rt"].shape, 3), np.float32))
     assert predictions == [("X", "X"), ("X",)]
-    assert tag.score(TASK, "en", examples, predictions)["f1"] == 100
-    assert tag.score(TASK, "en", examples, predictions)["n"] == 1
-    assert tag.score(TASK, "en", examples[1:], predictions[1:]) == {"n": 0}
+    assert tag.score(TASK, "en", Loaded(examples), predictions)["f1"] == 100
+    assert tag.score(TASK, "en", Loaded(examples), predictions)["n"] == 1
+    assert tag.score(TASK, "en", Loaded(examples[1:]), predictions[1:]) == {"n": 0}
 
 
 def test_training_sentences_need_as_many_tags_as_words():

@@ -13,7 +13,9 @@ from safetensors.numpy import load_file, save_file
 
 from xtl.errors import XtlError
 from xtl.models.encoder import Encoder, EncoderConfig
-from xtl.models.hf import convert, names
+from xtl.models.hf import load, names, save
+from xtl.models.hf.load import load_hf, read_config
+from xtl.models.hf.save import save_hf
 from xtl.parallel import mesh as xtl_mesh
 
 POST = EncoderConfig(vocab_size=104, hidden=32, layers=2, heads=4, mlp=64, max_positions=40)
@@ -41,12 +43,12 @@ def random_lm_head(config):
 def saved(request, tmp_path):
     config = CONFIGS[request.param]
     params, lm_head = random_params(config), random_lm_head(config)
-    return config, params, lm_head, convert.save_hf(tmp_path / "hf", config, params, head=(names.MLM, lm_head))
+    return config, params, lm_head, save_hf(tmp_path / "hf", config, params, head=(names.MLM, lm_head))
 
 
 @pytest.fixture
 def folder(tmp_path):
-    return convert.save_hf(tmp_path / "hf", POST, random_params(POST))
+    return save_hf(tmp_path / "hf", POST, random_params(POST))
 
 
 def rewrite(folder, change):
@@ -67,7 +69,7 @@ def assert_equal_trees(a, b):
 
 def test_saved_encoder_and_mlm_head_come_back_unchanged(saved):
     config, params, lm_head, folder = saved
-    loaded = convert.load_hf(folder)
+    loaded = load_hf(folder)
     assert loaded.config == config
     assert_equal_trees(loaded.params, params)
     assert_equal_trees(loaded.lm_head, lm_head)
@@ -100,21 +102,21 @@ def test_every_weight_of_the_encoder_has_a_name_there(saved):
 
 def test_large_models_are_written_in_several_files_with_an_index(saved, tmp_path):
     config, params, lm_head, _ = saved
-    folder = convert.save_hf(tmp_path / "parts", config, params, head=(names.MLM, lm_head), shard_bytes=20_000)
+    folder = save_hf(tmp_path / "parts", config, params, head=(names.MLM, lm_head), shard_bytes=20_000)
     index = json.loads((folder / "model.safetensors.index.json").read_text())
     files = sorted(path.name for path in folder.glob("*.safetensors"))
     assert len(files) > 2 and files == sorted(set(index["weight_map"].values()))
     assert not (folder / "model.safetensors").exists()
     sizes = [sum(t.nbytes for t in load_file(folder / name).values()) for name in files]
     assert max(sizes) <= 20_000 and index["metadata"]["total_size"] == sum(sizes)
-    assert_equal_trees(convert.load_hf(folder).params, params)
+    assert_equal_trees(load_hf(folder).params, params)
 
 
 def test_names_without_prefix_and_half_precision_files_are_read(folder):
-    exact = convert.load_hf(folder).params
+    exact = load_hf(folder).params
     assert all(not name.startswith("roberta.") for name in load_file(folder / "model.safetensors"))
     rewrite(folder, lambda tensors: tensors.update({k: v.astype(ml_dtypes.bfloat16) for k, v in tensors.items()}))
-    loaded = convert.load_hf(folder).params
+    loaded = load_hf(folder).params
     for got, expected in zip(jax.tree.leaves(loaded), jax.tree.leaves(exact), strict=True):
         assert got.dtype == jnp.float32
         np.testing.assert_array_equal(got, np.asarray(expected).astype(ml_dtypes.bfloat16).astype(np.float32))
@@ -123,7 +125,7 @@ def test_names_without_prefix_and_half_precision_files_are_read(folder):
 def test_tokenizer_files_are_exported_along(tmp_path):
     (tmp_path / "sentencepiece.bpe.model").write_bytes(b"pieces")
     files = [tmp_path / "sentencepiece.bpe.model"]
-    folder = convert.save_hf(tmp_path / "hf", POST, random_params(POST), files=files)
+    folder = save_hf(tmp_path / "hf", POST, random_params(POST), files=files)
     assert (folder / "sentencepiece.bpe.model").read_bytes() == b"pieces"
 
 
@@ -134,15 +136,15 @@ def test_tokenizer_files_are_exported_along(tmp_path):
 @pytest.mark.parametrize("shape", [(8, 1, 1), (1, 8, 1), (2, 2, 2)])
 def test_each_shard_is_read_once_and_nothing_larger_than_a_shard_is_held(folder, shape, monkeypatch):
     mesh, blocks = xtl_mesh.make_mesh(shape), []
-    original = convert.read_block
+    original = load.read_block
 
     def record(layout, tensor, index):
         block = original(layout, tensor, index)
         blocks.append(block.size)
         return block
 
-    monkeypatch.setattr(convert, "read_block", record)
-    params = convert.load_hf(folder, mesh=mesh).params
+    monkeypatch.setattr(load, "read_block", record)
+    params = load_hf(folder, mesh=mesh).params
     assert_equal_trees(jax.tree.map(np.asarray, params), jax.tree.map(np.asarray, random_params(POST)))
     leaves = jax.tree.leaves(params)
     assert sum(blocks) == sum(leaf.size for leaf in leaves)
@@ -153,8 +155,8 @@ def test_each_shard_is_read_once_and_nothing_larger_than_a_shard_is_held(folder,
 
 @pytest.mark.mesh
 def test_a_sharded_encoder_is_exported_like_a_local_one(folder, tmp_path):
-    params = convert.load_hf(folder, mesh=xtl_mesh.make_mesh((2, 2, 2))).params
-    again = convert.save_hf(tmp_path / "again", POST, params)
+    params = load_hf(folder, mesh=xtl_mesh.make_mesh((2, 2, 2))).params
+    again = save_hf(tmp_path / "again", POST, params)
     assert (again / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
 
 
@@ -163,7 +165,7 @@ def test_a_sharded_encoder_is_exported_like_a_local_one(folder, tmp_path):
 
 def test_a_missing_pooler_is_made_from_the_key_and_reported(folder):
     rewrite(folder, lambda tensors: [tensors.pop(name) for name in list(tensors) if name.startswith("pooler.")])
-    loaded, other = convert.load_hf(folder), convert.load_hf(folder, key=jax.random.key(1))
+    loaded, other = load_hf(folder), load_hf(folder, key=jax.random.key(1))
     assert loaded.report.initialised == ("pooler/bias", "pooler/kernel")
     assert "made at random: pooler/bias, pooler/kernel" in str(loaded.report)
     kernel, another = (x.params["pooler"]["kernel"].get_value() for x in (loaded, other))
@@ -173,7 +175,7 @@ def test_a_missing_pooler_is_made_from_the_key_and_reported(folder):
 def test_unknown_tensors_are_reported_and_known_copies_are_ignored(folder):
     more = {"classifier.weight": np.ones(2, np.float32), "embeddings.position_ids": np.arange(4)}
     rewrite(folder, lambda tensors: tensors.update(more))
-    report = convert.load_hf(folder).report
+    report = load_hf(folder).report
     assert report.unexpected == ("classifier.weight",) and report.ignored == ("embeddings.position_ids",)
     assert "not used: classifier.weight" in str(report)
 
@@ -184,38 +186,38 @@ def test_unknown_tensors_are_reported_and_known_copies_are_ignored(folder):
 def test_a_missing_tensor_is_named(folder):
     rewrite(folder, lambda tensors: tensors.pop("encoder.layer.1.output.dense.weight"))
     with pytest.raises(XtlError, match=r"encoder.layer.1.output.dense.weight missing \(weight layers/mlp/wo/kernel\)"):
-        convert.load_hf(folder)
+        load_hf(folder)
 
 
 def test_a_tensor_of_another_shape_is_named(folder):
     config = dataclasses.replace(POST, vocab_size=105)
     with pytest.raises(XtlError, match=r"word_embeddings.weight has shape \(104, 32\), the config says \(105, 32\)"):
-        convert.load_hf(folder, config=config)
+        load_hf(folder, config=config)
 
 
 def test_half_an_mlm_head_is_refused(saved):
     *_, folder = saved
     rewrite(folder, lambda tensors: tensors.pop("lm_head.bias"))
     with pytest.raises(XtlError, match=r"MLM head is not complete: lm_head\.bias missing"):
-        convert.load_hf(folder)
+        load_hf(folder)
 
 
 def test_damaged_and_absent_files_are_one_line_errors(folder, tmp_path):
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(XtlError, match=r"model\.safetensors: damaged"):
-        convert.load_hf(folder)
+        load_hf(folder)
     path.unlink()
     with pytest.raises(XtlError, match=r"there is no model\.safetensors"):
-        convert.load_hf(folder)
+        load_hf(folder)
     (folder / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(XtlError, match="save it again with safetensors"):
-        convert.load_hf(folder)
+        load_hf(folder)
     (folder / "config.json").write_text('{"model_type": ')
     with pytest.raises(XtlError, match=r"config\.json: cannot be read as JSON"):
-        convert.read_config(folder)
+        read_config(folder)
     with pytest.raises(XtlError, match="there is no such folder"):
-        convert.load_hf(tmp_path / "no" / "such")
+        load_hf(tmp_path / "no" / "such")
 
 
 @pytest.mark.parametrize(
@@ -231,20 +233,20 @@ def test_configs_of_other_models_are_refused(folder, change, message):
     fields = json.loads((folder / "config.json").read_text()) | change
     (folder / "config.json").write_text(json.dumps({k: v for k, v in fields.items() if v is not None}))
     with pytest.raises(XtlError, match=message):
-        convert.read_config(folder)
+        read_config(folder)
 
 
 def test_execution_settings_are_given_on_reading(folder):
-    config = convert.read_config(folder, dtype="bfloat16", dropout=0.0)
+    config = read_config(folder, dtype="bfloat16", dropout=0.0)
     assert config == dataclasses.replace(POST, dtype="bfloat16", dropout=0.0)
 
 
 def test_nothing_is_overwritten_and_nothing_half_written_remains(folder, tmp_path, monkeypatch):
     with pytest.raises(XtlError, match="exists already"):
-        convert.save_hf(folder, POST, random_params(POST))
-    monkeypatch.setattr(convert.json, "dumps", lambda *_, **__: 1 / 0)
+        save_hf(folder, POST, random_params(POST))
+    monkeypatch.setattr(save.json, "dumps", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        convert.save_hf(tmp_path / "new", POST, random_params(POST))
+        save_hf(tmp_path / "new", POST, random_params(POST))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hf"]
 
 
@@ -256,4 +258,4 @@ def test_an_id_that_the_hub_does_not_have_is_a_one_line_error(monkeypatch):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
     with pytest.raises(XtlError, match=r"someone/model: neither a folder nor .* \(offline\)$"):
-        convert.load_hf("someone/model")
+        load_hf("someone/model")

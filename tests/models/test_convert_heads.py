@@ -10,8 +10,11 @@ from safetensors.numpy import load_file
 
 from xtl.cli.main import main
 from xtl.errors import XtlError
+from xtl.families import family
 from xtl.models.encoder import EncoderConfig
-from xtl.models.hf import convert, names
+from xtl.models.hf import names
+from xtl.models.hf.load import load_hf
+from xtl.models.hf.save import save_hf
 from xtl.task import NLI, Task
 from xtl.tasks import get_task
 from xtl.training import checkpoint, state
@@ -41,7 +44,7 @@ def described(task):
 
 
 def head_of(task):
-    return names.head(task.name, described(task))
+    return names.head(family(task).head_of_transformers(task), task.labels)
 
 
 def random_params(config, *tasks):
@@ -54,7 +57,7 @@ def random_params(config, *tasks):
 def save(folder, task, config=CONFIGS["post"], **options):
     params = random_params(config, task)
     head = params.heads[task.name]
-    return params, convert.save_hf(folder, config, params.encoder, head=(head_of(task), head), **options)
+    return params, save_hf(folder, config, params.encoder, head=(head_of(task), head), **options)
 
 
 def config_of(folder):
@@ -79,7 +82,7 @@ def assert_equal_trees(a, b):
 def test_a_head_comes_back_unchanged_from_a_folder_of_the_right_class(family, norm, tmp_path):
     task, config = toy(family), CONFIGS[norm]
     params, folder = save(tmp_path / "hf", task, config, pooler=False)
-    loaded = convert.load_hf(folder, head=head_of(task))
+    loaded = load_hf(folder, head=head_of(task))
     assert_equal_trees(loaded.head, jax.device_get(params.heads["toy"]))
     tensors, theirs = load_file(folder / "model.safetensors"), config_of(folder)
     assert loaded.report.read == len(tensors) and not loaded.report.unexpected
@@ -113,13 +116,13 @@ def test_the_dense_layer_of_a_choice_head_takes_the_place_of_the_pooler(tmp_path
     there = load_file(folder / "model.safetensors")["roberta.pooler.dense.weight"]
     dense = params.heads["toy"]["classifier"]["dense"]["kernel"]
     np.testing.assert_array_equal(there, np.asarray(dense).T)
-    loaded = convert.load_hf(folder, head=head_of(toy("choice")))
+    loaded = load_hf(folder, head=head_of(toy("choice")))
     np.testing.assert_array_equal(loaded.params["pooler"]["kernel"].get_value(), dense)
 
 
 def test_a_head_that_nobody_asks_for_is_reported(tmp_path):
     _, folder = save(tmp_path / "hf", toy("tag"))
-    loaded = convert.load_hf(folder)
+    loaded = load_hf(folder)
     assert loaded.head is None and loaded.report.unexpected == ("classifier.bias", "classifier.weight")
 
 
@@ -130,7 +133,7 @@ def test_outputs_are_put_in_the_order_of_our_labels(tmp_path):
     params, folder = save(tmp_path / "hf", toy("pair"))
     rename_labels(folder, {"0": "Neutral", "2": "entailment", "1": "CONTRADICTION"})
     for given in ((), ("neutral", "contradiction", "entailment")):
-        out = convert.load_hf(folder, head=head_of(toy("pair")), labels=given).head["out"]
+        out = load_hf(folder, head=head_of(toy("pair")), labels=given).head["out"]
         for name in ("kernel", "bias"):
             np.testing.assert_array_equal(out[name], params.heads["toy"]["out"][name][..., [1, 2, 0]])
 
@@ -138,7 +141,7 @@ def test_outputs_are_put_in_the_order_of_our_labels(tmp_path):
 def test_labels_that_differ_only_in_case_are_told_apart(tmp_path):
     params, folder = save(tmp_path / "hf", toy("tag", ("x", "X")))
     rename_labels(folder, {"0": "X", "1": "x"})
-    out = convert.load_hf(folder, head=head_of(toy("tag", ("x", "X")))).head["out"]
+    out = load_hf(folder, head=head_of(toy("tag", ("x", "X")))).head["out"]
     np.testing.assert_array_equal(out["bias"], params.heads["toy"]["out"]["bias"][::-1])
 
 
@@ -157,7 +160,7 @@ def test_labels_that_are_not_the_tasks_are_refused(tmp_path, there, given, messa
     _, folder = save(tmp_path / "hf", toy("pair"))
     rename_labels(folder, there)
     with pytest.raises(XtlError, match=message):
-        convert.load_hf(folder, head=head_of(toy("pair")), labels=given)
+        load_hf(folder, head=head_of(toy("pair")), labels=given)
 
 
 # ---------------------------------------------------------------- what does not fit
@@ -181,9 +184,9 @@ def test_a_folder_of_another_class_is_refused_by_name(tmp_path):
     _, folder = save(tmp_path / "hf", toy("tag"))
     message = r"head of XLMRobertaForQuestionAnswering .*qa_outputs\.bias.*\(config\.json: XLMRobertaForTokenClassif"
     with pytest.raises(XtlError, match=message):
-        convert.load_hf(folder, head=head_of(toy("span")))
+        load_hf(folder, head=head_of(toy("span")))
     with pytest.raises(XtlError, match=r"classifier\.weight has shape \(3, 32\), the head here needs \(1, 32\)"):
-        convert.load_hf(folder, head=head_of(toy("choice")))
+        load_hf(folder, head=head_of(toy("choice")))
 
 
 # ---------------------------------------------------------------- verbs

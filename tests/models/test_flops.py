@@ -31,28 +31,6 @@ def test_the_mlm_head_counts_by_predicted_positions():
     assert masked - plain == 6 * 77 * 768 * (768 + 250002)
 
 
-@pytest.mark.parametrize(
-    ("kind", "peak"),
-    [
-        ("TPU v4", 275e12),
-        ("TPU v5 lite", 197e12),
-        ("TPU v5e", 197e12),
-        ("TPU v5p", 459e12),
-        ("TPU v5", 459e12),
-        ("TPU v6 lite", 918e12),
-        ("TPU v6e", 918e12),
-        ("TPU7x", 1153.5e12),
-        ("NVIDIA A100-SXM4-80GB", 312e12),
-        ("NVIDIA H100 80GB HBM3", 989e12),
-        ("NVIDIA H200", 989e12),
-        ("cpu", None),
-        ("NVIDIA GeForce RTX 4090", None),
-    ],
-)
-def test_peaks_are_found_by_what_jax_calls_a_device(kind, peak):
-    assert flops.peak_flops(kind) == peak
-
-
 def test_mfu_is_a_share_of_all_devices_and_none_without_a_peak():
     assert flops.mfu(197e12, seconds=2, devices=4, peak=197e12) == pytest.approx(1 / 8)
     assert flops.mfu(197e12, seconds=2, devices=4, peak=None) is None

@@ -19,7 +19,9 @@ import transformers  # noqa: E402
 from safetensors.numpy import load_file  # noqa: E402
 
 from xtl.models.encoder import Encoder  # noqa: E402
-from xtl.models.hf import convert, names  # noqa: E402
+from xtl.models.hf import names  # noqa: E402
+from xtl.models.hf.load import Loaded, load_hf  # noqa: E402
+from xtl.models.hf.save import save_hf  # noqa: E402
 from xtl.models.layers import gelu  # noqa: E402
 
 TOLERANCE = 2e-5
@@ -49,7 +51,7 @@ def reference(shape: str):
 class Pair(NamedTuple):
     model: torch.nn.Module
     folder: Path
-    loaded: convert.Loaded
+    loaded: Loaded
     encode: Callable  # (ids, segments, positions) -> hidden_rtd, pooled layers, MLM logits
 
 
@@ -58,7 +60,7 @@ def pair(request, tmp_path_factory):
     model = reference(request.param)
     folder = tmp_path_factory.mktemp(request.param) / "hf"
     model.save_pretrained(folder)
-    loaded = convert.load_hf(folder)
+    loaded = load_hf(folder)
     return Pair(model, folder, loaded, jax.jit(functools.partial(encode, loaded)))
 
 
@@ -133,7 +135,7 @@ def test_packed_rows_give_the_logits_of_single_rows(pair):
 def test_export_gives_back_every_tensor_byte_for_byte_and_loads_in_transformers(pair, tmp_path, shard_bytes):
     config, params, lm_head, *_ = pair.loaded
     head = (names.MLM, lm_head)
-    out = convert.save_hf(tmp_path / "out", config, params, head=head, pooler=False, shard_bytes=shard_bytes)
+    out = save_hf(tmp_path / "out", config, params, head=head, pooler=False, shard_bytes=shard_bytes)
     before, after = load_file(pair.folder / "model.safetensors"), {}
     for file in out.glob("*.safetensors"):
         after |= load_file(file)
@@ -153,13 +155,13 @@ def test_pooler_agrees_and_survives_export(tmp_path):
     fields = dict(TINY, max_position_embeddings=64, layer_norm_eps=1e-5, type_vocab_size=1, pad_token_id=1)
     model = transformers.XLMRobertaModel(transformers.XLMRobertaConfig(**fields)).eval()
     model.save_pretrained(tmp_path / "hf")
-    loaded = convert.load_hf(tmp_path / "hf")
+    loaded = load_hf(tmp_path / "hf")
     assert loaded.lm_head is None and not loaded.report.initialised and not loaded.report.unexpected
     ids, real, positions = rows(211, [9, 4], 9)
     encoder = nnx.merge(nnx.split(Encoder(loaded.config, rngs=nnx.Rngs(0)))[0], loaded.params)
     expected = run_reference(model, ids, real).pooler_output.numpy()
     assert np.abs(np.asarray(encoder.pool(encoder(ids, real, positions)[:, 0])) - expected).max() <= TOLERANCE
-    out = convert.save_hf(tmp_path / "out", loaded.config, loaded.params)
+    out = save_hf(tmp_path / "out", loaded.config, loaded.params)
     again, info = transformers.XLMRobertaModel.from_pretrained(out, output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"]
     assert np.array_equal(run_reference(again.eval(), ids, real).pooler_output.numpy(), expected)

@@ -69,8 +69,8 @@ def loss_and_gradients(mesh):
         return each.mean(), logits
 
     with jax.set_mesh(mesh):
-        layout = xtl_mesh.shardings(jax.eval_shape(init).params, mesh)
-        params = jax.jit(lambda: init().params, out_shardings=layout)()
+        layout = xtl_mesh.shardings(jax.eval_shape(init)["params"], mesh)
+        params = jax.jit(lambda: init()["params"], out_shardings=layout)()
         arrays = jax.device_put(batch(), xtl_mesh.batch_shardings(batch(), mesh))
         (value, logits), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(params, arrays)
     return jax.tree.map(np.asarray, (value, logits, gradients))
@@ -87,10 +87,10 @@ def on_one_device():
 @pytest.mark.parametrize("name", list(MESHES)[1:])
 def test_loss_logits_and_gradients_are_the_same_on_every_mesh(name, on_one_device, capfd):
     capfd.readouterr()
-    found = loss_and_gradients(mesh_of(name))
+    on_mesh = loss_and_gradients(mesh_of(name))
     assert "Involuntary full rematerialization" not in "".join(capfd.readouterr())
-    assert abs(found[0] - on_one_device[0]) <= 1e-6
-    for got, expected in zip(jax.tree.leaves(found), jax.tree.leaves(on_one_device), strict=True):
+    assert abs(on_mesh[0] - on_one_device[0]) <= 1e-6
+    for got, expected in zip(jax.tree.leaves(on_mesh), jax.tree.leaves(on_one_device), strict=True):
         np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
@@ -131,12 +131,12 @@ head/kernel                                 fsdp,-
 
 
 def test_layout_on_2x2x2_is_the_golden_one():
-    layout = xtl_mesh.shardings(jax.eval_shape(init).params, mesh_of("2x2x2"))
-    found = [
+    layout = xtl_mesh.shardings(jax.eval_shape(init)["params"], mesh_of("2x2x2"))
+    layout_lines = [
         f"{jax.tree_util.keystr(path[:-1], simple=True, separator='/')} {','.join(part or '-' for part in leaf.spec)}"
         for path, leaf in jax.tree_util.tree_leaves_with_path(layout)
     ]
-    assert sorted(found) == sorted(" ".join(line.split()) for line in GOLDEN.strip().splitlines())
+    assert sorted(layout_lines) == sorted(" ".join(line.split()) for line in GOLDEN.strip().splitlines())
 
 
 def test_moments_are_laid_out_like_their_parameters_and_counts_are_everywhere():
@@ -144,12 +144,12 @@ def test_moments_are_laid_out_like_their_parameters_and_counts_are_everywhere():
     with jax.set_mesh(mesh):
         layout = xtl_mesh.shardings(jax.eval_shape(init), mesh)
         state = jax.jit(init, out_shardings=layout)()
-    params, adam = jax.tree.leaves(state.params), state.opt_state[0]
+    params, adam = jax.tree.leaves(state["params"]), state["opt_state"][0]
     for moments in (adam.mu, adam.nu):
         for moment, weight in zip(jax.tree.leaves(moments), params, strict=True):
             assert moment.sharding == weight.sharding
-    assert adam.count.sharding.is_fully_replicated and state.step.sharding.is_fully_replicated
-    table = state.params.encoder["embed"]["token"].get_value()
+    assert adam.count.sharding.is_fully_replicated and state["step"].sharding.is_fully_replicated
+    table = state["params"]["encoder"]["embed"]["token"].get_value()
     assert table.addressable_shards[0].data.shape == (103, 16)
 
 

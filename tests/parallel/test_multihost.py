@@ -58,11 +58,11 @@ def test_rows_scattered_over_processes_are_refused():
 
 def test_sigterm_is_noticed_while_a_stage_trains_and_only_then():
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(multihost.Preempted), multihost.preemption() as told:  # raised once the stage has saved
-        assert not told(1)
+    with pytest.raises(multihost.Preempted), multihost.preemption() as preempted:  # raised once the stage has saved
+        assert not preempted(1)
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.01)
-        assert told(2)
+        assert preempted(2)
     assert signal.getsignal(signal.SIGTERM) is before
 
 

@@ -178,7 +178,7 @@ def test_a_layer_chosen_for_one_condition_is_refused(tmp_path):
 
 
 def test_every_study_that_can_be_recorded_has_an_analysis():
-    assert tuple(run.STUDIES) == record.NAMES == NAMES
+    assert tuple(run.ANALYSES) == record.NAMES == NAMES
 
 
 def test_an_unknown_study_is_an_error_that_names_the_known_ones(tmp_path):

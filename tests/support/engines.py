@@ -52,13 +52,13 @@ class Slurm:
         return {**os.environ, "PATH": f"{self.bin}:{os.environ['PATH']}"}
 
     def jobs(self) -> dict[str, dict]:
-        found = {}
+        jobs = {}
         for path in sorted(self.spool.glob("*.json")):
             asked = json.loads(path.read_text())
             options = dict(re.fullmatch(r"--([\w-]+)(?:=(.*))?", word).groups() for word in asked["words"])
             low, _, high = (options.get("array") or "0-0").partition("-")
-            found[path.stem] = {**asked, "options": options, "tasks": range(int(low), int(high) + 1)}
-        return found
+            jobs[path.stem] = {**asked, "options": options, "tasks": range(int(low), int(high) + 1)}
+        return jobs
 
     def run(self, *, seed: int = 0) -> None:
         jobs, chance, ended = self.jobs(), random.Random(seed), {}
@@ -106,11 +106,16 @@ CONTAINER = {
     "name!": str,
     "image!": str,
     "command": [str],
+    "env": [{"name!": str, "value": str}],
+    "securityContext": {"privileged": bool},
     "ports": [{"containerPort!": int}],
     "resources": {"requests": {"*": QUANTITY}, "limits": {"*": QUANTITY}},
 }
 POD = {
     "restartPolicy": ("Never", "OnFailure", "Always"),
+    "hostNetwork": bool,
+    "dnsPolicy": ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"),
+    "serviceAccountName": str,
     "terminationGracePeriodSeconds": int,
     "nodeSelector": {"*": str},
     "containers!": [CONTAINER],
@@ -170,15 +175,15 @@ def violations(value, schema, where="$"):
         if not isinstance(value, dict):
             return [f"{where} is not an object"]
         known = {key.rstrip("!"): rest for key, rest in schema.items()}
-        found = [
+        faults = [
             f"{where}.{key.rstrip('!')} is missing" for key in schema if key.endswith("!") and key[:-1] not in value
         ]
         for key, item in value.items():
             if key not in known and "*" not in known:
-                found.append(f"{where}.{key} is unknown")
+                faults.append(f"{where}.{key} is unknown")
             else:
-                found += violations(item, known.get(key, known.get("*")), f"{where}.{key}")
-        return found
+                faults += violations(item, known.get(key, known.get("*")), f"{where}.{key}")
+        return faults
     if isinstance(schema, tuple):
         return [] if value in schema else [f"{where} {value!r} is not one of {schema}"]
     right = isinstance(value, schema) and not (schema is int and isinstance(value, bool))

@@ -46,7 +46,7 @@ def encoder(name: str) -> dict[str, Any]:
     import jax
     import numpy as np
 
-    from xtl.models.hf.convert import load_hf
+    from xtl.models.hf.load import load_hf
 
     loaded = load_hf(name)
     total = sum(float(np.abs(leaf).sum()) for leaf in jax.tree.leaves(loaded.params))

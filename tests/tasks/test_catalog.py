@@ -413,7 +413,7 @@ def test_trap_15_10_answer_positions_point_at_the_answers_pieces():
     import tokenizers
 
     from xtl.data.tokenizer import Tokenizer
-    from xtl.families import span
+    from xtl.families.span import FAMILY as span
 
     text = "The pier at Holm was built in 1901 by Ada Krog . It has two lamps died 1933 ? When Who How many does"
     names = ["<s>", "<pad>", "</s>", "<unk>", *dict.fromkeys(text.split()), "<mask>"]

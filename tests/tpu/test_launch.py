@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tpu import launch
+from xtl.parallel.chips import SLICES
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -95,7 +96,7 @@ def test_a_run_is_asked_for_set_up_started_on_every_worker_logged_and_deleted(cl
     code = launch.main(
         words(*script(tmp_path, 'echo "$JAX_COORDINATOR_PORT $MODE"; touch $STORE/$WORKER'), flags=("--env=MODE=a b",))
     )
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     assert code == 0 and cloud.empty
     assert sorted(path.name for path in (tmp_path / "store").iterdir()) == ["0", "1"]
     for state in (
@@ -108,7 +109,7 @@ def test_a_run_is_asked_for_set_up_started_on_every_worker_logged_and_deleted(cl
         "2 done",
         "deleted",
     ):
-        assert state in said, state
+        assert state in printed, state
     for worker in ("0", "1"):
         assert "8476 a b" in (tmp_path / f"logs/run1/attempt-1/run1/{worker}.log").read_text()
     assert "$ gcloud compute tpus queued-resources create run1" in (tmp_path / "logs/run1/launch.log").read_text()
@@ -118,10 +119,10 @@ def test_a_preempted_run_gets_another_slice_and_goes_on(cloud, tmp_path, capsys)
     # taken away while it runs: the first slice's job never ends by itself
     cloud.plan(lives=[["ACTIVE"] * 4 + ["SUSPENDING", "SUSPENDED"], ["WAITING_FOR_RESOURCES", "ACTIVE"]])
     code = launch.main(words(*script(tmp_path, 'echo "slice $LIFE" >>$STORE/$WORKER; [[ $LIFE == 2 ]] || sleep 60')))
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     assert code == 0 and cloud.empty
     assert (tmp_path / "store/0").read_text().split("\n")[:2] == ["slice 1", "slice 2"]
-    assert "the slice was taken away" in said and "done after 1 preemptions and 0 failures" in said
+    assert "the slice was taken away" in printed and "done after 1 preemptions and 0 failures" in printed
     assert cloud.count("create") == 2 and cloud.count("delete") == 2
 
 
@@ -171,10 +172,10 @@ def test_a_job_that_fails_on_a_healthy_slice_is_started_again_a_bounded_number_o
     code = launch.main(
         words(*script(tmp_path, 'echo "disk full"; echo x >>$STORE/$WORKER; exit 7'), flags=("--max-failures=1",))
     )
-    said = capsys.readouterr()
+    printed = capsys.readouterr()
     assert code == 1 and cloud.empty
     assert (tmp_path / "store/0").read_text() == "x\nx\n"
-    assert "failed:7" in said.out and "failed 2 times on a healthy slice; see logs/run1/attempt-2" in said.err
+    assert "failed:7" in printed.out and "failed 2 times on a healthy slice; see logs/run1/attempt-2" in printed.err
     assert "disk full" in (tmp_path / "logs/run1/attempt-2/run1/0.log").read_text()
     assert cloud.count("create") == 1, "a healthy slice is kept for the next attempt"
 
@@ -327,10 +328,10 @@ def test_the_single_verbs_do_the_same_step_by_step(cloud, tmp_path, capsys):
         ["status", "run1", "--zone=z"],
     ):
         assert launch.main(step) == 0, step
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for line in ("costs money from ACTIVE on", "run1: ACTIVE", "set up 2 workers", "2 running | hello", "job stopped"):
-        assert line in said, line
-    assert said.index("2 running") < said.index("2 done") < said.index("queue GONE")
+        assert line in printed, line
+    assert printed.index("2 running") < printed.index("2 done") < printed.index("queue GONE")
     assert (tmp_path / "logs/run1/fetched/run1/0.log").read_text().endswith("hello\n") and cloud.empty
 
 
@@ -347,6 +348,12 @@ def test_a_dry_run_prints_the_exact_commands_and_runs_nothing(tmp_path, monkeypa
     assert sum(" delete " in line for line in lines) == 1 and all(line.startswith("gcloud ") for line in lines)
     assert any("start" in line and "xtl run" in line and "a b" in line for line in lines)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_table_of_slices_lists_every_one(capsys):
+    assert launch.main(["slices"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + len(SLICES) and "GKE only" in lines[-1]
 
 
 def test_without_gcloud_the_error_says_what_to_install(tmp_path, monkeypatch, capsys):
@@ -368,6 +375,7 @@ def test_without_a_login_nothing_is_tried_twice(cloud, capsys):
         (["--type=v6e-17"], "unknown TPU slice 'v6e-17'"),
         (["--type=tpu7x-8"], "GKE only"),
         ([], "a slice type is needed"),
+        (["--type=2*v6e-16", "--slices=3"], "say once how many slices"),
         (["--type=v6e-4", "--env=oops"], "write NAME=VALUE"),
         (["--type=v6e-4", "--wheel=none.whl", "--dry-run"], "no wheel at none.whl"),
     ],

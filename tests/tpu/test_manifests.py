@@ -1,10 +1,12 @@
 """Manifests for GKE and SkyPilot are valid, whole, and ask for what the slice table says."""
 
 import shlex
+import sys
 
 import pytest
 import yaml
 
+from tests.support.engines import JOBSET, violations
 from tpu import launch
 
 COMMAND = ["xtl", "run", "--config=configs/x.py:seed=1", '--config.note=a "b" $c']
@@ -18,6 +20,7 @@ def written(capsys, *words: str) -> str:
 def test_a_jobset_starts_one_pod_a_host_on_every_slice(capsys):
     flags = ("--type=v6e-16", "--slices=2", "--image=registry/xtl:1", "--env=A=1: yes", "--service-account=writer")
     job = yaml.safe_load(written(capsys, "jobset", "phang", *flags))
+    assert violations(job, JOBSET) == []
     assert job["kind"] == "JobSet" and job["metadata"]["name"] == "phang"
     assert job["spec"]["failurePolicy"]["maxRestarts"] == 50
     (replicated,) = job["spec"]["replicatedJobs"]
@@ -67,8 +70,22 @@ def test_a_skypilot_task_is_a_spot_job_that_recovers(capsys):
         (["xpk", "p", "--type=v6e-4", "--image=i"], "--cluster is needed"),
         (["jobset", "p", "--image=i"], "a slice type is needed"),
         (["skypilot", "p", "--type=v6e-16", "--slices=2"], "single slices"),
+        (["jobset", "p", "--type=2*v6e-16", "--slices=2", "--image=i"], "say once how many slices"),
     ],
 )
 def test_what_is_missing_is_named(capsys, words, message):
     assert launch.main([*words, "--", "xtl"]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_several_slices_may_be_named_by_their_type_too(capsys):
+    flags = ("--image=i", "--capacity=reserved")
+    one_way = written(capsys, "jobset", "p", "--type=v5e:4x4", "--slices=2", *flags)
+    assert written(capsys, "jobset", "p", "--type=2*v5e-16", *flags) == one_way
+
+
+def test_without_pyyaml_the_error_says_what_to_install(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    assert launch.main(["jobset", "p", "--type=v6e-4", "--image=i", "--", "xtl"]) == 1
+    error = capsys.readouterr().err
+    assert "pip install PyYAML" in error and error.count("\n") == 1

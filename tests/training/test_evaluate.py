@@ -15,12 +15,14 @@ from xtl.data.rows import Encoded
 from xtl.data.settings import Data
 from xtl.data.tokenizer import load_tokenizer
 from xtl.errors import XtlError
+from xtl.families import family
+from xtl.families.heads import head_for
 from xtl.models.encoder import EncoderConfig
 from xtl.parallel.mesh import make_mesh
 from xtl.tasks import get_task
 from xtl.training import evaluator as evaluation
 from xtl.training import state
-from xtl.training.evaluator import Evaluated, batch_shape, evaluate, first_examples, head_for
+from xtl.training.evaluator import Evaluation, Evaluator, batch_shape, first_examples, write_predictions
 from xtl.training.selection import Selection, collapse, majority_share
 
 DATA = Data(source="world", tokenizer="world", world=WORLD)
@@ -36,20 +38,14 @@ def config(tokenizer):
     return EncoderConfig(vocab_size=tokenizer.vocab_size, hidden=32, layers=2, heads=2, mlp=64, max_positions=130)
 
 
-def predicted(task, config, tokenizer, *, mesh=None, languages=("qna",), split="dev", heads=(), **options) -> Evaluated:
+def predicted(
+    task, config, tokenizer, *, mesh=None, languages=("qna",), split="dev", heads=(), data=DATA, eval_rows=0, ahead=2,
+    **how,
+) -> Evaluation:  # fmt: skip
     mesh = mesh or tiny.one_device()
     params = state.init(config, tuple(map(get_task, heads)), mesh, seed=0).params
-    return evaluate(
-        params,
-        config=config,
-        task=get_task(task),
-        languages=languages,
-        split=split,
-        data=DATA,
-        tokenizer=tokenizer,
-        mesh=mesh,
-        **options,
-    )
+    evaluator = Evaluator(config, mesh, tokenizer, data, eval_rows=eval_rows, ahead=ahead)
+    return evaluator(params, get_task(task), languages, split, **how)
 
 
 @pytest.mark.mesh
@@ -68,20 +64,8 @@ def test_predictions_do_not_depend_on_batching_nor_mesh(task, head, config, toke
 
 def test_retrieval_needs_no_head_and_reports_pairs_without_shared_words(config, tokenizer):
     data = replace(DATA, world=WORLD | {"anchor_free": 0.5})
-    params = state.init(config, (), tiny.one_device(), seed=0).params
-    task = get_task("tatoeba")
-    result = evaluate(
-        params,
-        config=config,
-        task=task,
-        languages=("qna",),
-        split="test",
-        data=data,
-        tokenizer=tokenizer,
-        mesh=tiny.one_device(),
-        options={"layer": 1},
-    )
-    examples = world.load(task, "qna", "test", data["world"])
+    result = predicted("tatoeba", config, tokenizer, split="test", data=data, options={"layer": 1})
+    examples = world.load(get_task("tatoeba"), "qna", "test", data.world)
     assert result.scores["qna"]["n"] == len(examples.gold)
     assert 0 < result.scores["qna"]["anchor_free_n"] < len(examples.gold)
     assert "anchor_free_accuracy" in result.scores["qna"]
@@ -98,7 +82,7 @@ def test_a_layer_sweep_holds_the_score_of_the_chosen_layer_among_all_others(conf
 
 def test_all_languages_share_one_batch_shape_and_one_compile(config, tokenizer):
     predicted("xnli", config, tokenizer, heads=("mnli",), languages=("en",), eval_rows=4, limit=10)
-    step = evaluation.build_eval_step(config, get_task("xnli"), tiny.one_device(), ())
+    step = evaluation.build_eval_step(config, get_task("xnli"), tiny.one_device())
     before = step._cache_size()
     result = predicted("xnli", config, tokenizer, heads=("mnli",), languages=("en", "qna", "qfa"), limit=10)
     assert step._cache_size() <= before + 1
@@ -107,8 +91,10 @@ def test_all_languages_share_one_batch_shape_and_one_compile(config, tokenizer):
 
 
 def test_files_are_what_the_benchmark_reads(config, tokenizer, tmp_path):
-    result = predicted("xnli", config, tokenizer, heads=("mnli",), split="test", limit=12)
-    evaluation.write_predictions(result, tmp_path, data=DATA, limit=12)
+    result = predicted(
+        "xnli", config, tokenizer, heads=("mnli",), split="test", limit=12,
+        on_language=lambda judged: write_predictions(judged, tmp_path),
+    )  # fmt: skip
     file = prediction_files.file_path(tmp_path / "predictions", "xnli", "qna", "labels")
     assert prediction_files.parse_predictions(file, "labels").trusted() == result.predictions["qna"]
     written = json.loads(json.dumps(result.as_json()))
@@ -121,15 +107,17 @@ def test_every_family_s_predictions_make_a_file(task, config, tokenizer, tmp_pat
     head = {"xquad": "squad_v1", "tatoeba": ""}.get(task, task)
     heads = (head,) if head else ()
     language = "en" if task == "hellaswag" else "qna"
-    result = predicted(task, config, tokenizer, heads=heads, languages=(language,), split="test")
-    evaluation.write_predictions(result, tmp_path, data=DATA)
-    kind = prediction_files.kind_of(task, get_task(task).family)
+    predicted(
+        task, config, tokenizer, heads=heads, languages=(language,), split="test",
+        on_language=lambda judged: write_predictions(judged, tmp_path),
+    )  # fmt: skip
+    kind = family(get_task(task)).file_kind(get_task(task))
     file = prediction_files.file_path(tmp_path / "predictions", task, language, kind)
     assert prediction_files.parse_predictions(file, kind).trusted()
 
 
 def test_a_language_without_labels_has_no_average():
-    result = Evaluated(get_task("xnli"), "test", {"de": {"n": 0}, "en": {"accuracy": 50.0, "n": 2}}, {}, {})
+    result = Evaluation(get_task("xnli"), "test", {"de": {"n": 0}, "en": {"accuracy": 50.0, "n": 2}}, {}, {})
     assert result.average is None and result.as_json()["unlabelled"] == ["de"]
 
 
@@ -149,7 +137,7 @@ def test_bitext_mining_takes_its_threshold_from_development_data(config, tokeniz
 
 
 def test_rows_that_are_no_examples_are_reported():
-    result = Evaluated(get_task("xnli"), "test", {"de": {"accuracy": 50.0, "n": 2}}, {}, {"de": {"no label": 3}})
+    result = Evaluation(get_task("xnli"), "test", {"de": {"accuracy": 50.0, "n": 2}}, {}, {"de": {"no label": 3}})
     assert result.as_json()["dropped"] == {"de": {"no label": 3}}
 
 
@@ -157,11 +145,12 @@ def test_rows_that_are_no_examples_are_reported():
 
 
 def test_a_task_is_evaluated_with_the_head_it_trains_by():
-    assert head_for(get_task("xnli"), {"mnli": 1, "squad_v1": 1}) == "mnli"
-    assert head_for(get_task("udpos"), {"udpos": 1}) == "udpos"
+    heads = {name: get_task(name) for name in ("mnli", "squad_v1")}
+    assert head_for(get_task("xnli"), heads) == "mnli"
+    assert head_for(get_task("udpos"), {"udpos": get_task("udpos")}) == "udpos"
     assert head_for(get_task("tatoeba"), {}) is None
     with pytest.raises(XtlError, match=r"no head for xnli among the trained ones \(squad_v1\): train it on mnli"):
-        head_for(get_task("xnli"), {"squad_v1": 1})
+        head_for(get_task("xnli"), {"squad_v1": heads["squad_v1"]})
 
 
 # ---------------------------------------------------------------- shapes and limits

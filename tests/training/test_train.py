@@ -1,5 +1,6 @@
 """Promises: an interrupted stage ends as an uninterrupted one, bit for bit; what is handed on is what was trained."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -11,6 +12,8 @@ import pytest
 
 from tests.support.stages import MNLI, Events, Killed, after, stage, stages
 from xtl import files, logs
+from xtl.data import cache as cached
+from xtl.data import sources
 from xtl.errors import XtlError
 from xtl.parallel import multihost
 from xtl.parallel.mesh import make_mesh
@@ -38,6 +41,10 @@ def six_steps(cache, tmp_path_factory):
     one, folder = stage(cache, evaluate=XNLI), tmp_path_factory.mktemp("six")
     train(one, folder)
     return one, folder
+
+
+def with_system(one, **changes):
+    return dataclasses.replace(one, system=dataclasses.replace(one.system, **changes))
 
 
 def weights(folder, step):
@@ -86,9 +93,7 @@ def test_steps_after_the_last_checkpoint_are_done_again_and_logged_once(six_step
 
 def test_a_stage_can_be_interrupted_again_and_again(six_steps, tmp_path):
     one, reference = six_steps
-    one = one.copy_and_resolve_references()
-    with one.unlocked():
-        one.system.checkpoint_every = 1
+    one = with_system(one, checkpoint_every=1)
     for step in (1, 2, 4):  # the second resume has broken well-known trainers
         with pytest.raises(Killed):
             train(one, tmp_path, on_event=Events(after(Saved, step)))
@@ -141,9 +146,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_note(six_steps, tmp_path):
 
 def test_prefetching_and_logging_change_no_number(six_steps, tmp_path):
     one, reference = six_steps
-    one = one.copy_and_resolve_references()
-    with one.unlocked():
-        one.system.update(prefetch=0, log_every=4, checkpoint_every=100)
+    one = with_system(one, prefetch=0, log_every=4, checkpoint_every=100)
     train(one, tmp_path)
     assert weights(tmp_path, 6) == weights(reference, 6) and reports(tmp_path) == reports(reference)
     assert [r["step"] for r in logs.read_lines(tmp_path / "metrics.jsonl")] == [4, 6]
@@ -236,7 +239,7 @@ def test_a_stage_without_training_evaluates_what_it_starts_from(cache, six_steps
     result = train(stages(cache, e=fields)["e"], tmp_path)
     assert (tmp_path / "eval/xnli.json").read_bytes() == (parent / "eval/xnli.json").read_bytes()
     assert result["steps"] == 0 and set(result["evaluations"]) == {"xnli", "tatoeba"}
-    assert not (tmp_path / "checkpoints").exists() and one.evaluate.xnli.limit == 20
+    assert not (tmp_path / "checkpoints").exists() and one.evaluate["xnli"].limit == 20
 
 
 # ---------------------------------------------------------------- selection, mixtures
@@ -262,9 +265,9 @@ def test_a_head_is_evaluated_with_the_options_it_was_trained_with(cache, tmp_pat
     """head="hf" leaves the pooler out: evaluating xnli with the default's layers would be another model, silently."""
     build, built = evaluation.build_eval_step, []
 
-    def recorded(config, task, mesh, options):
+    def recorded(config, task, mesh):
         built.append(task.options.get("head"))
-        return build(config, task, mesh, options)
+        return build(config, task, mesh)
 
     monkeypatch.setattr(evaluation, "build_eval_step", recorded)
     tasks, entry = {"mnli": MNLI["mnli"] | {"options": {"head": "hf"}}}, {"languages": ("en",), "limit": 20}
@@ -295,7 +298,7 @@ def test_a_mixture_is_judged_by_the_mean_of_its_tasks_mlm_aside(cache, tmp_path)
     events = Events()
     train(mixed, tmp_path, on_event=events)
     (dev,) = events.of(Judged)
-    assert set(dev["scores"]) == {"mnli", "udpos"} and dev["score"] == sum(dev["scores"].values()) / 2
+    assert set(dev.scores) == {"mnli", "udpos"} and dev.score == sum(dev.scores.values()) / 2
 
 
 @pytest.mark.parametrize("name", ["lareqa", "mewslix"])
@@ -320,11 +323,36 @@ def test_a_stage_moved_to_another_mesh_goes_on_to_the_same_numbers(six_steps, tm
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)
 
 
+def test_a_stage_with_selection_reads_every_set_and_every_cache_entry_once(cache, tmp_path, monkeypatch):
+    """Over all rounds of selection and the final evaluation; mnli's dev set serves both."""
+    select = {"every": 2, "examples": 8, "tasks": ("mnli", "xnli"), "languages": ("en",)}
+    evaluated = {"mnli": {"languages": ("en",), "split": "dev"}, "xnli": {"languages": ("en", "qna"), "limit": 20}}
+    evaluated |= {"tatoeba": {"languages": ("qna",), "limit": 0}, "bucc2018": {"languages": ("qna",)}}
+    one = stage(cache, select=select, evaluate=evaluated)
+    assert one.train.steps == 6  # three rounds
+    train(one, tmp_path / "cold")
+    loaded, checked, load, fault = [], [], sources.load, cached.fault
+    monkeypatch.setattr(sources, "load", lambda task, *a: loaded.append((task.name, *a[:2])) or load(task, *a))
+    monkeypatch.setattr(cached, "fault", lambda entry, *a: checked.append(entry.name) or fault(entry, *a))
+    train(one, tmp_path / "warm")
+    assert set(loaded) == {
+        ("mnli", "en", "dev"), ("xnli", "en", "dev"), ("xnli", "en", "test"), ("xnli", "qna", "test"),
+        ("tatoeba", "qna", "test"), ("bucc2018", "qna", "dev"), ("bucc2018", "qna", "test"),
+    }  # fmt: skip
+    assert len(loaded) == len(set(loaded))
+    assert len(checked) == len(set(checked)) == len(loaded) + 1  # and what is trained on
+    loaded.clear()
+    train(stage(tmp_path / "cache", select=select, evaluate=evaluated), tmp_path / "new")
+    assert len(loaded) == len(set(loaded)) and ("mnli", "en", "train") in loaded  # also where entries must be built
+    assert reports(tmp_path / "cold") == reports(tmp_path / "warm") == reports(tmp_path / "new")
+
+
 def test_evaluations_that_are_written_are_not_made_again(six_steps, tmp_path):
     one, reference = six_steps
     shutil.copytree(reference / "eval", tmp_path / "eval")
     mesh = make_mesh((1, 1, 1), devices=jax.devices()[:1])
-    averages = evaluation.evaluate_stage({}, one, tmp_path, mesh=mesh, tokenizer=None, on_event=lambda event: None)
+    evaluator = evaluation.Evaluator(state.encoder_config(one), mesh, None, one.data)
+    averages = evaluation.evaluate_stage(evaluator, {}, one, tmp_path)
     assert averages["xnli"] == json.loads((reference / "eval/xnli.json").read_text())["average"]
 
 

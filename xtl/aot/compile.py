@@ -1,15 +1,16 @@
 """Compiling one step for a slice that need not be there, and reading memory, traffic and time from the result."""
 
+import importlib.util
 import math
-import pickle
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.experimental import topologies
 from jax.sharding import Mesh
 
 from xtl.aot import hlo
@@ -21,6 +22,29 @@ from xtl.parallel import mesh as meshes
 from xtl.parallel.chips import GIB, Topology
 from xtl.training import optim, state
 from xtl.training.step import build_eval_step, build_train_step
+
+
+def devices(topology: Topology) -> list[Any]:
+    """The devices of the slices, for a mesh to compile for; they cannot run anything.
+
+    Works without a TPU: only the compiler (libtpu) is loaded. XtlError if it is not installed or knows no such slice.
+    """
+    # The compiler asks neither the cloud's metadata server nor other hosts who it is, nor does it hold the chip's lock.
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+    if importlib.util.find_spec("libtpu") is None:
+        raise XtlError("the TPU compiler is not installed: pip install 'xtl[tpu]' (no TPU is needed)")
+    options: dict[str, Any] = dict(topology.chip.topology_options)
+    if topology.slices > 1:
+        options["num_slices"] = topology.slices
+    if topology.chips_per_slice == 1:
+        options["chips_per_host_bounds"] = (1, 1, 1)
+    name = f"{topology.chip.name}:{topology.shape}"
+    try:
+        return list(topologies.get_topology_desc(name, platform="tpu", **options).devices)
+    except Exception as error:
+        raise XtlError(f"--topology={topology.name}: the compiler refuses it: {str(error).splitlines()[0]}") from error
 
 
 class DoesNotFit(XtlError):
@@ -58,8 +82,6 @@ class Compiled:
     compile_seconds: float
     memory: Memory
     prediction: Prediction
-    executable: Any
-    text: str
 
     @property
     def examples_per_second(self) -> float:
@@ -96,7 +118,7 @@ def compile_step(step: Step, topology: Topology, mesh: Mesh, *, flags: Mapping[s
     if step.kind == "train":
         function, arguments = build_train_step(step.config, step.task, mesh), train_arguments(step, mesh)
     else:
-        function = build_eval_step(step.config, step.task, mesh, step.options)
+        function = build_eval_step(step.config, step.task, mesh)
         arguments = eval_arguments(step, mesh)
     began = time.perf_counter()
     with jax.set_mesh(mesh):
@@ -106,8 +128,7 @@ def compile_step(step: Step, topology: Topology, mesh: Mesh, *, flags: Mapping[s
         except Exception as error:
             raise _explained(error, step, topology) from error
     seconds = time.perf_counter() - began
-    text = executable.as_text()
-    prediction = predict(hlo.parse(text), topology, devices=mesh.size)
+    prediction = predict(hlo.parse(executable.as_text()), topology, devices=mesh.size)
     peak = executable.memory_analysis().peak_memory_in_bytes
     held = arguments[0]
     memory = Memory(
@@ -117,34 +138,17 @@ def compile_step(step: Step, topology: Topology, mesh: Mesh, *, flags: Mapping[s
         peak=peak,
         hbm=topology.chip.hbm,
     )
-    return Compiled(step, topology, mesh.size, seconds, memory, prediction, executable, text)
+    return Compiled(step, topology, mesh.size, seconds, memory, prediction)
 
 
 def _explained(error: Exception, step: Step, topology: Topology) -> Exception:
     lines = str(error).strip().splitlines() or [type(error).__name__]
     if "RESOURCE_EXHAUSTED" in str(error):
         used = next((line.strip() for line in lines if "Used" in line and "of" in line), lines[0])
-        return DoesNotFit(f"{step.name} does not fit {topology.name}: {used} Fewer rows a chip, remat, or fsdp")
+        return DoesNotFit(f"{step.name} does not fit {topology.name}: {used} Fewer rows per chip, remat, or fsdp")
     if "No such compile option" in str(error):
         return XtlError(f"{topology.chip.name}: {lines[0]}")
     return error
-
-
-def save(compiled: Compiled, path: Path) -> None:
-    """The executable as a file that `load` reads on a machine of that slice with the same libraries, and beside it its
-    optimized HLO as text."""
-    from jax.experimental import serialize_executable
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.with_suffix(".hlo").write_text(compiled.text)
-    path.write_bytes(pickle.dumps(serialize_executable.serialize(compiled.executable)))
-
-
-def load(path: Path) -> Any:
-    """The executable of `save`, ready to be called with the step's arguments. Trust the file: it is a pickle."""
-    from jax.experimental import serialize_executable
-
-    return serialize_executable.deserialize_and_load(*pickle.loads(path.read_bytes()))
 
 
 # ---------------------------------------------------------------- arguments, as shapes

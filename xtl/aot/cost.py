@@ -6,7 +6,7 @@ of it is not over when its end is reached is exposed and adds to the step. Palla
 max(FLOPs / peak, bytes / HBM bandwidth) of what they declare, which is the least they can take, and are shown apart.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,22 +85,27 @@ class _Replay:
     def __init__(self, module: Module, topology: Topology, devices: int):
         self.module, self.topology, self.devices = module, topology, devices
         self.result = Prediction()
-        self._found: dict[int, list[Collective]] = {}
+        self._of_instruction: dict[int, list[Collective]] = {}  # by identity: parsed once, asked for often
 
     def run(self, name: str, *, times: int) -> float:
-        """Seconds of one pass through a computation; what is counted is counted `times`."""
+        """Seconds of one pass through a computation, whose parts are added to the result `times`, once per pass.
+
+        Two clocks run: `now` is that of the compute units, `free[network]` says when a network has done all that it was
+        given. A collective occupies its network from its start; the compute units wait for it only where the schedule
+        ends it (`-done`, or the last fusion that carries a part of it), and that wait is what is exposed.
+        """
         lines = self.module.computations[name]
         ends = _last_mentions(lines, self._collectives)
-        now, free, pending = 0.0, {"ICI": 0.0, "DCN": 0.0}, {}
+        now, free = 0.0, {"ICI": 0.0, "DCN": 0.0}
+        pending: dict[str, tuple[float, Traffic]] = {}  # collectives under way: when each is over, and its row
         for at, one in enumerate(lines):
-            found = self._collectives(one)
-            for collective in found:
+            for collective in self._collectives(one):
                 key = _key(one, collective)
-                if key in pending or (one.opcode.endswith("-done")):
-                    continue
+                if key in pending or one.opcode.endswith("-done"):
+                    continue  # a later part of one that is under way
                 network = "DCN" if collective.crosses else "ICI"
                 seconds = transfer_seconds(collective, self.topology)
-                free[network] = max(now, free[network]) + seconds
+                free[network] = max(now, free[network]) + seconds  # after those that wait for the same network
                 row = self._row(collective, network)
                 row.count, row.size = row.count + times, row.size + times * collective.size
                 row.seconds += times * seconds
@@ -136,10 +141,10 @@ class _Replay:
         return seconds
 
     def _collectives(self, one: Instruction) -> list[Collective]:
-        if id(one) not in self._found:
+        if id(one) not in self._of_instruction:
             per_slice = self.topology.devices_per_slice
-            self._found[id(one)] = collectives(self.module, one, devices=self.devices, per_slice=per_slice)
-        return self._found[id(one)]
+            self._of_instruction[id(one)] = collectives(self.module, one, devices=self.devices, per_slice=per_slice)
+        return self._of_instruction[id(one)]
 
     def _row(self, one: Collective, network: str) -> Traffic:
         label = _origin(one.op_name)
@@ -147,17 +152,19 @@ class _Replay:
 
 
 def _key(one: Instruction, collective: Collective) -> str:
-    """What names one flight of a collective from its start to its end."""
+    """The name of one flight of a collective, the same from its start to its end."""
     return one.name if one.starts else collective.chain
 
 
-def _last_mentions(lines: Any, found: Any) -> Mapping[str, int]:
-    """Where each flight ends: its `-done`, or the last fusion that carries a part of it."""
-    ends = {}
+def _last_mentions(
+    lines: Sequence[Instruction], collectives_of: Callable[[Instruction], list[Collective]]
+) -> Mapping[str, int]:
+    """The index of the line where each flight ends: its `-done`, or the last fusion that carries a part of it."""
+    ends: dict[str, int] = {}
     for at, one in enumerate(lines):
         if one.opcode.endswith("-done"):
             ends[one.operand] = at
-        for collective in found(one):
+        for collective in collectives_of(one):
             ends.setdefault(_key(one, collective), at) if one.starts else ends.update({collective.chain: at})
     return ends
 

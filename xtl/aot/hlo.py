@@ -35,33 +35,34 @@ class Instruction:
     @property
     def cycles(self) -> int:
         """The compiler's estimate; 0 for what carries none (copies, collectives, custom calls)."""
-        found = _CYCLES.search(self.text)
-        return int(found.group(1)) if found else 0
+        match = _CYCLES.search(self.text)
+        return int(match.group(1)) if match else 0
 
     @property
     def op_name(self) -> str:
         """The JAX operation it comes from, such as `jit(train_step)/jvp()/while/body/dot_general`."""
-        found = _OP_NAME.search(self.text)
-        return found.group(1) if found else ""
+        match = _OP_NAME.search(self.text)
+        return match.group(1) if match else ""
 
     @property
     def called(self) -> tuple[str, ...]:
         """Computations it calls: of a fusion, an asynchronous start, a call or a conditional (not of a loop)."""
-        found = _CALLED.search(self.text)
-        if not found:
+        match = _CALLED.search(self.text)
+        if not match:
             return ()
-        return (found.group(2),) if found.group(2) else tuple(n.strip().lstrip("%") for n in found.group(1).split(","))
+        several, one = match.groups()
+        return (one,) if one else tuple(name.strip().lstrip("%") for name in several.split(","))
 
     def attribute(self, name: str) -> str | None:
         """The computation named by an attribute, such as body=%region_1."""
-        found = re.search(rf"\b{name}=%?([\w.\-]+)", self.text)
-        return found.group(1) if found else None
+        match = re.search(rf"\b{name}=%?([\w.\-]+)", self.text)
+        return match.group(1) if match else None
 
     @property
     def operand(self) -> str:
         """The name of the first operand."""
-        found = re.match(r"[\w\-]+\(%?([\w.\-]+)", self.text)
-        return found.group(1) if found else ""
+        match = re.match(r"[\w\-]+\(%?([\w.\-]+)", self.text)
+        return match.group(1) if match else ""
 
     @property
     def starts(self) -> bool:
@@ -110,8 +111,8 @@ class Module:
 def _constant(one: Instruction) -> str | None:
     if one.opcode != "constant" or not one.shape.startswith(("s32[]", "u32[]", "s64[]")):
         return None
-    found = re.match(r"constant\((\d+)\)", one.text)
-    return found.group(1) if found else None
+    match = re.match(r"constant\((\d+)\)", one.text)
+    return match.group(1) if match else None
 
 
 def parse(text: str) -> Module:
@@ -126,9 +127,9 @@ def parse(text: str) -> Module:
             entry = name if head.group(1) else entry
         elif line.startswith("}"):
             computations[name] = tuple(lines)
-        elif name and (found := _LINE.match(line)):
-            shape, opcode, rest = _split(found.group(2))
-            lines.append(Instruction(found.group(1), opcode, shape, rest))
+        elif name and (match := _LINE.match(line)):
+            shape, opcode, rest = _split(match.group(2))
+            lines.append(Instruction(match.group(1), opcode, shape, rest))
     if entry not in computations:
         raise XtlError("this is no optimized HLO text: it has no ENTRY computation")
     return Module(computations, entry)
@@ -161,8 +162,8 @@ def kernel_cost(one: Instruction) -> KernelCost | None:
     """The declared cost of a Pallas call; None for everything else, 0 where the kernel declares nothing."""
     if one.opcode != "custom-call" or 'custom_call_target="tpu_custom_call"' not in one.text:
         return None
-    found = re.search(r'"cost_estimate":\{"flops":"(\d+)","transcendentals":"\d+","bytes_accessed":"(\d+)"', one.text)
-    return KernelCost(float(found.group(1)), float(found.group(2))) if found else KernelCost(0.0, 0.0)
+    match = re.search(r'"cost_estimate":\{"flops":"(\d+)","transcendentals":"\d+","bytes_accessed":"(\d+)"', one.text)
+    return KernelCost(float(match.group(1)), float(match.group(2))) if match else KernelCost(0.0, 0.0)
 
 
 # ---------------------------------------------------------------- collectives
@@ -186,10 +187,10 @@ class Collective:
 
 def collectives(module: Module, instruction: Instruction, *, devices: int, per_slice: int) -> list[Collective]:
     """The collectives an instruction is, holds (a fusion) or starts; [] for everything else."""
-    found = []
+    parts = []
     for one in (instruction, *module.inside(instruction)):
         if one.opcode == "recv" and (between := _between_slices(one, devices // per_slice)):
-            found.append(between)
+            parts.append(between)
         kind = one.opcode.removesuffix("-start")
         if kind not in KINDS:
             continue
@@ -206,9 +207,8 @@ def collectives(module: Module, instruction: Instruction, *, devices: int, per_s
         channel = re.search(r"channel_id=(\d+)", one.text)
         chain = channel.group(1) if channel else one.name
         crosses = len({device // per_slice for device in group}) > 1
-        found.append(Collective(kind, size, len(group), crosses, chain, one.op_name))
-    unique = {one.chain: one for one in found}
-    return list(unique.values())
+        parts.append(Collective(kind, size, len(group), crosses, chain, one.op_name))
+    return list({one.chain: one for one in parts}.values())  # the last of each chain
 
 
 def _between_slices(one: Instruction, slices: int) -> Collective | None:

@@ -11,26 +11,24 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from rich import box
-from rich.table import Table as Grid
-
+import xtl
 from xtl import files
 from xtl.aot import compile as aot
 from xtl.aot import steps
-from xtl.cli import main as cli
 from xtl.config.fingerprint import digest
 from xtl.errors import XtlError
 from xtl.models.encoder import EncoderConfig
-from xtl.parallel.chips import Topology
-from xtl.parallel.compiler_flags import compiler_flags
+from xtl.parallel.chips import Topology, compiler_flags
 from xtl.parallel.mesh import make_mesh
 
+PACKAGE = Path(xtl.__file__).parent
 FEW, MORE = 2, 4  # layers of the two small compiles
 FULL = 0.97  # share of HBM that a prediction may take; the compile at full depth decides
-SLOWER = 1.15  # times the best time an example with few layers: not worth the second compile
+SLOWER = 1.15  # times the best time per example with few layers: not worth the second compile
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ class Trial:
     why: str = ""
 
     def beats(self, other: "Trial | None") -> bool:
-        """More examples a second."""
+        """Whether it runs more examples per second; anything that fits beats what does not."""
         return self.seconds is not None and (
             other is None or other.seconds is None or self.examples_per_second > other.examples_per_second
         )
@@ -94,7 +92,7 @@ def search_space(config: EncoderConfig, devices: int, *, rows: int) -> dict[str,
 def search(
     space: Mapping[str, Sequence[Any]], evaluate: Callable[[Choice, Trial | None], Trial], *, first: Choice
 ) -> Iterator[Trial]:
-    """Every trial made, the best so far among them; `evaluate(choice, best)` may give up on what cannot win."""
+    """Yields every trial, each choice once; `evaluate(choice, best so far)` may give up on what cannot win."""
     seen = {first: evaluate(first, None)}
     best = seen[first]
     yield best
@@ -110,6 +108,11 @@ def search(
                 best = trial if trial.beats(best) else best
         if best is before:
             return
+
+
+def ranked(trials: Sequence[Trial]) -> list[Trial]:
+    """Those that fit, the fastest first."""
+    return sorted((trial for trial in trials if trial.seconds is not None), key=lambda t: -t.examples_per_second)
 
 
 def _changed(choice: Choice, knob: str, value: Any) -> Choice:
@@ -129,10 +132,39 @@ class Tuner:
     """Evaluates choices for one step on one topology, through the cache."""
 
     def __init__(
-        self, step: steps.Step, topology: Topology, devices: Sequence[Any], cache: Path, flags: Mapping[str, Any]
+        self,
+        step: steps.Step,
+        topology: Topology,
+        devices: Sequence[Any],
+        cache: Path,
+        flags: Mapping[str, Any],
+        *,
+        rows: int = 0,
     ):
         self.step, self.topology, self.devices, self.cache, self.flags = step, topology, devices, cache, flags
+        rows = rows or max(1, step.shape.rows // len(devices))
+        self.space = search_space(step.config, len(devices), rows=rows)
+        data, fsdp, tensor = self.space["mesh"][0]
+        self.first = Choice(rows, data, fsdp, tensor, "none", 0, self.space["attention"][0], "table")
         self._version = _version()
+
+    def trials(self) -> Iterator[Trial]:
+        """Everything that the search tries, in its order."""
+        return search(self.space, self, first=self.first)
+
+    def confirm(
+        self, trials: Sequence[Trial], *, refused: Callable[[aot.DoesNotFit], None]
+    ) -> tuple[Trial, aot.Compiled]:
+        """The best trial that fits when all layers are compiled, and that compile.
+
+        `refused` is called with the error of each better one, which does not fit. XtlError when nothing fits.
+        """
+        for trial in ranked(trials):
+            try:
+                return trial, self.compile(trial.choice)
+            except aot.DoesNotFit as error:
+                refused(error)
+        raise XtlError(f"{self.step.name}: nothing that was tried fits {self.topology.name}; take a larger slice")
 
     def __call__(self, choice: Choice, best: Trial | None) -> Trial:
         hbm, depth = self.topology.chip.hbm, self.step.config.layers
@@ -175,18 +207,18 @@ class Tuner:
         key = digest([asdict(choice), layers, self.topology.name, repr(self.step), self.flags, self._version])
         path = self.cache / f"{key[:32]}.json"
         if path.is_file():
-            found = json.loads(path.read_text())
+            entry = json.loads(path.read_text())
         else:
             try:
                 done = self.compile(choice, layers)
-                found = {"seconds": done.prediction.seconds, "peak": done.memory.peak, "examples": done.step.examples}
+                entry = {"seconds": done.prediction.seconds, "peak": done.memory.peak, "examples": done.step.examples}
             except aot.DoesNotFit as error:
-                found = {"error": str(error)}
+                entry = {"error": str(error)}
             path.parent.mkdir(parents=True, exist_ok=True)
-            files.write_json(path, found)
-        if "error" in found:
-            raise aot.DoesNotFit(found["error"])
-        return found
+            files.write_json(path, entry)
+        if "error" in entry:
+            raise aot.DoesNotFit(entry["error"])
+        return entry
 
     def _given_up(self, choice: Choice, peak: float, why: str) -> Trial:
         return Trial(choice, None, peak, 0.0, 0.0, why)
@@ -195,85 +227,32 @@ class Tuner:
         return step.model_flops / (seconds * len(self.devices) * self.topology.chip.peak)
 
 
+# What a compiled step depends on, besides the step itself: rooms and single modules of the package.
+CODE = ("aot", "families", "models", "parallel/mesh.py", "training/optim.py", "training/state.py", "training/step.py")
+
+
+def code_files() -> list[Path]:
+    """The files of CODE; XtlError for an entry that names none."""
+    files_: list[Path] = []
+    for entry in CODE:
+        path = PACKAGE / entry
+        part = [path] if path.is_file() else sorted(path.rglob("*.py"))
+        if not part:
+            raise XtlError(f"{path}: no such file, but the cache of --tune depends on it; mend CODE in {__file__}")
+        files_ += part
+    return files_
+
+
 def _version() -> str:
-    """Of the compiler and of the code that is compiled."""
-    from importlib import metadata
-
-    import xtl
-
-    folder = Path(xtl.__file__).parent
-    code = [folder / name for name in ("mesh.py", "optim.py", "step.py")]
-    code += sorted((folder / "models").glob("*.py")) + sorted((folder / "aot").glob("*.py"))
-    return digest([metadata.version("libtpu"), metadata.version("jax"), *(path.read_text() for path in code)])
+    """Digest of the compiler's version and of the code that is compiled."""
+    return digest([metadata.version("libtpu"), metadata.version("jax"), *(path.read_text() for path in code_files())])
 
 
-# ---------------------------------------------------------------- report
-
-
-def report(args: Any, console: Any, topology: Topology, devices: Sequence[Any], stages: Mapping[str, Any]) -> None:
-    """Tunes every distinct training step of the stages; prints trials and winners, writes them as JSON."""
-    shards = dict.fromkeys(stages, len(devices))
-    found = []
-    for step in steps.plan(stages, shards=shards):
-        if step.kind != "train":
-            continue
-        stage = stages[step.stages[0]]
-        tuner = Tuner(step, topology, devices, Path(args.cache).expanduser(), dict(stage.system.flags))
-        rows = args.rows or max(1, step.shape.rows // len(devices))
-        space = search_space(step.config, len(devices), rows=rows)
-        first = Choice(rows, 1, len(devices), 1, "none", 0, space["attention"][0], "table")
-        if (1, len(devices), 1) not in space["mesh"]:
-            first = _changed(first, "mesh", space["mesh"][0])
-        console.print(f"{step.name} on {topology.name}", highlight=False)
-        trials = []
-        for trial in search(space, tuner, first=first):
-            trials.append(trial)
-            console.print("  " + _line(trial), highlight=False, soft_wrap=True)
-        found.append({"step": step.name, **_settle(console, tuner, trials)})
-    cli.write_json(args, {"topology": topology.name, "tuned": found})
-
-
-def _settle(console: Any, tuner: Tuner, trials: Sequence[Trial]) -> dict[str, Any]:
-    """The best trial that fits at full depth."""
-    ranked = sorted((t for t in trials if t.seconds is not None), key=lambda t: -t.examples_per_second)
-    console.print(_table(ranked[:12]))
-    for trial in ranked:
-        try:
-            done = tuner.compile(trial.choice)
-        except aot.DoesNotFit as error:
-            console.print(f"  {error}", highlight=False, soft_wrap=True)
-            continue
-        overrides = trial.choice.overrides(tuner.topology.chip.name)
-        console.print(
-            f"best: MFU {done.mfu:.3f}, {done.examples_per_second:,.0f} examples/s, "
-            f"peak {aot.gib(done.memory.peak)} GiB, {trial.choice.rows} rows a device:\n"
-            f"  {' '.join(overrides)}",
-            highlight=False,
-            soft_wrap=True,
-        )
-        return {
-            "best": done.as_json(),
-            "choice": asdict(trial.choice),
-            "overrides": overrides,
-            "trials": [asdict(t) for t in trials],
-        }
-    raise XtlError(f"{tuner.step.name}: nothing that was tried fits {tuner.topology.name}; take a larger slice")
-
-
-def _line(trial: Trial) -> str:
-    c = trial.choice
-    how = (
-        f"{c.rows:>4} rows  {c.data}x{c.fsdp}x{c.tensor}  {c.attention:<6} remat {c.remat:<8} scan {c.scan}  {c.flags}"
-    )
-    return f"{how}: {trial.why}" if trial.seconds is None else f"{how}: MFU {trial.mfu:.3f}, {aot.gib(trial.peak)} GiB"
-
-
-def _table(trials: Sequence[Trial]) -> Grid:
-    grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
-    for head in ("rows", "mesh", "attention", "remat", "scan", "flags", "step ms", "examples/s", "MFU", "GiB"):
-        grid.add_column(head, no_wrap=True, justify="right")
-    for t in trials:
-        c = t.choice
-        numbers = (f"{1e3 * (t.seconds or 0):.1f}", f"{t.examples_per_second:,.0f}", f"{t.mfu:.3f}", aot.gib(t.peak))
-        grid.add_row(str(c.rows), f"{c.data}x{c.fsdp}x{c.tensor}", c.attention, c.remat, str(c.scan), c.flags, *numbers)
-    return grid
+def tuners(
+    stages: Mapping[str, Any], topology: Topology, devices: Sequence[Any], *, cache: Path, rows: int = 0
+) -> Iterator[Tuner]:
+    """A Tuner for each distinct training step of the stages. rows: on each device to begin with; 0: the config's."""
+    for step in steps.plan(stages, shards=dict.fromkeys(stages, len(devices))):
+        if step.kind == "train":
+            flags = dict(stages[step.stages[0]].system.flags)
+            yield Tuner(step, topology, devices, cache, flags, rows=rows)

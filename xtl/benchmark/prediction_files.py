@@ -49,14 +49,16 @@ _BENCHMARK_KINDS = {
     "mewslix": "rankings",
     "lareqa": "rankings",
 }
-_FAMILY_KINDS = {"pair": "labels", "tag": "tags", "span": "answers", "choice": "choices", "dual": "rankings"}
 
 
-def kind_of(task: str, family: str = "") -> str:
-    """The file kind of a task by name, or, if no benchmark has the task, by its family."""
-    kind = _BENCHMARK_KINDS.get(task) or _FAMILY_KINDS.get(family)
-    if kind is None:
-        raise XtlError(f"task {task} (family {family or 'unknown'}) has no form as a predictions file")
+def kind_of(task: str, others: Callable[[str], str] | None = None) -> str:
+    """The file kind of a task by name. others: returns that of a task that no benchmark has ("": it has none).
+
+    XtlError for a task whose predictions have no form as a file.
+    """
+    kind = _BENCHMARK_KINDS.get(task) or (others(task) if others else "")
+    if not kind:
+        raise XtlError(f"task {task} (of no benchmark) has no form as a predictions file")
     return kind
 
 

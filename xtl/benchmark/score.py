@@ -4,7 +4,7 @@ Faults of the files that the reference passes over in silence are errors or warn
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from xtl.benchmark.aggregate import MAIN_METRIC, get_benchmark, overall, task_averages
@@ -34,8 +34,8 @@ def score_content(task: str, language: str, kind: str, gold: Any, predictions: A
             scores = qa.squad(gold, predictions, strict=False)
         else:
             scores = qa.squad_v2(gold, predictions)
-    elif task == "qqp":
-        scores = accuracy_and_f1(gold, predictions, positive="1")  # "duplicate"
+    elif task == "qqp":  # in no benchmark; GLUE scores the F1 of duplicates
+        scores = accuracy_and_f1(gold, predictions, positive="1")
     else:
         scores = {"accuracy": accuracy(gold, predictions)}
     return scores | {"n": len(gold)}
@@ -46,7 +46,7 @@ def score_folder(
     labels: Pathish,
     benchmark: str | None = "xtreme",
     *,
-    kinds: Mapping[str, str] | None = None,
+    others: Callable[[str], str] | None = None,
 ) -> dict[str, Any]:
     """Scores all tasks of a benchmark ("xtreme", "xtreme-r") that have a folder in both `predictions` and `labels`.
 
@@ -61,7 +61,7 @@ def score_folder(
       warnings   what lowers a score but does not stop the reference: unknown labels, missing or foreign ids
 
     benchmark=None scores every folder that both have, in the languages of the labels, and gives no overall score; for
-    tasks of no benchmark `kinds` has the kinds of their files (prediction_files.py).
+    tasks of no benchmark `others` returns the kind of their files (see `kind_of`).
     XtlError names the file (and line) that stops the scoring: a file of a language missing, a broken line, other
     numbers of lines or sentences than the labels have, or a sentence of another length. The reference stops for the
     first and the third, counts broken lines as wrong and, with seqeval 0.0.12, shifts sentences against each other.
@@ -86,7 +86,7 @@ def score_folder(
     for task in tasks:
         if task in skipped:
             continue
-        kind = (kinds or {}).get(task) or kind_of(task)
+        kind = kind_of(task, others)
         languages = definition.languages[task] if definition else _labelled_languages(labels, task, kind)
         scores = {code: _score_files(predictions, labels, task, code, kind, warnings) for code in languages}
         averages = task_averages(task, scores, languages=languages)

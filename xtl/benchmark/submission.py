@@ -22,16 +22,18 @@ from xtl.metrics.retrieval import tatoeba_gold
 from xtl.task import Example, Task, Text
 
 
-def write_predictions(folder: Pathish, task: Task, language: str, examples: Sequence[Example], predictions: Any) -> str:
+def write_predictions(
+    folder: Pathish, task: Task, language: str, examples: Sequence[Example], predictions: Any, *, kind: str = ""
+) -> str:
     """Writes FOLDER/<task>/test-<language>.<suffix> (formats: prediction_files.py) and returns its path.
 
     Predictions come one per example, in order: a label word or index (pair), an index (choice), a text (span), tag
     words or indices, one per word (tag). Retrieval: the row or id of the nearest pool sentence of each query, in the
     order of the query examples (Tatoeba; its file has them in sorted order of the query texts); the accepted
     (xx-id, en-id) pairs (BUCC); the ranked candidate ids of each query, in order or by query id (Mewsli-X, LAReQA).
-    XtlError if predictions and examples do not fit together.
+    kind: of the file, for a task that no benchmark has. XtlError if predictions and examples do not fit together.
     """
-    kind = kind_of(task.name, task.family)
+    kind = kind or kind_of(task.name)
     path = file_path(folder, task.name, language, kind)
     atomic_write(path, _FORMATTERS[kind](task, f"{task.name} {language}", examples, predictions))
     return path

@@ -116,11 +116,11 @@ class Board:
 
     def counts(self) -> dict[str, int]:
         """Units of this launch by state."""
-        found: dict[str, int] = {}
+        counts: dict[str, int] = {}
         for name in self.wanted:
             state = self.progress[name].state
-            found[state] = found.get(state, 0) + 1
-        return found
+            counts[state] = counts.get(state, 0) + 1
+        return counts
 
     def seconds_left(self) -> float | None:
         """Until the last target: what runs at its own speed, what waits as long as its likes took (or, while there are

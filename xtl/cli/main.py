@@ -76,7 +76,7 @@ VERBS: Mapping[str, Verb] = {
             Flag("workdir", "", "DIR", "the run to compare with (default: runs/NAME of the pipeline)"),
             Flag("count", False, "", "count the tokenised data (builds the token cache) instead of estimating"),
             Flag("look", True, "", "--nolook: touch no data; languages and sizes are the catalog's"),
-            Flag("topology", "", "CHIP:AxB", "also chip-hours on this slice, e.g. v5e:4x4"),
+            Flag("topology", "", "SLICE", "also chip-hours on this slice: v5e:4x4, v5e-16, 2*v5e:4x4, h100:8"),
             Flag("mfu", 0.4, "SHARE", "model FLOPs utilisation assumed for chip-hours"),
             Flag("price", 0.0, "PRICE", "of one chip-hour, for the cost"),
             Flag("watch", False, "", "show a run in this WORKDIR live, as it goes on in other launches"),
@@ -102,7 +102,7 @@ VERBS: Mapping[str, Verb] = {
             JSON,
         ),
         "optional",
-        "Data and tokenizer are those of the stage that made the checkpoint; --config.data.root=DIR and the like\n"
+        "Data and tokenizer are those of the stage that trained the checkpoint; --config.data.root=DIR and the like\n"
         "change them.",
     ),
     "report": Verb(
@@ -169,15 +169,12 @@ VERBS: Mapping[str, Verb] = {
         "compile every step of a config for a TPU slice, with no TPU: memory, traffic, predicted time and MFU",
         "xtl compile --config=configs/bench.py:size=large --topology=v5e:4x4",
         (
-            Flag(
-                "topology", "", "CHIP:AxB", "the slice, such as v5e:4x4 or v5p:2x2x2; several: 2*v5e:4x4", required=True
-            ),
+            Flag("topology", "", "SLICE", "such as v5e:4x4, v5e-16 or v5p:2x2x2; several: 2*v5e:4x4", required=True),
             Flag("stage", (), "NAME,...", "only the steps of these stages"),
             Flag("steps", "", "KIND", "only train or only eval"),
             Flag("rows", 0, "N", "rows on each device, in place of the config's batch size"),
             Flag("tune", False, "", "search for the fastest way to run that fits, and print it as config overrides"),
             Flag("cache", "~/.cache/xtl/compile", "DIR", "where --tune keeps what it has compiled"),
-            Flag("save", "", "DIR", "keep the executables there, for a fast start, and their HLO text"),
             JSON,
         ),
         "required",
@@ -231,7 +228,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_FAILED
     except SystemExit as stop:
         if stop.code == EXIT_TERMINATED:  # xtl.parallel.multihost.Preempted
-            print("xtl: told to stop; everything is saved, the same command goes on from here", file=sys.stderr)
+            print("xtl: asked to stop; everything is saved, the same command goes on from here", file=sys.stderr)
         return stop.code if isinstance(stop.code, int) else EXIT_FAILED
     except Exception as error:
         _complain(error, debug=debug)
@@ -330,15 +327,15 @@ _DEFINE = {
 
 def _joined(words: Sequence[str], lists: set[str]) -> list[str]:
     """--stage=a --stage=b as --stage=a,b: absl would take the last one alone, without a word."""
-    found: dict[str, list[str]] = {}
+    values: dict[str, list[str]] = {}
     rest = []
     for word in words:
         key, equals, text = word.lstrip("-").partition("=")
         if equals and key in lists and word.startswith("-"):
-            found.setdefault(key, []).append(text)
+            values.setdefault(key, []).append(text)
         else:
             rest.append(word)
-    return [*(f"--{key}={','.join(texts)}" for key, texts in found.items()), *rest]
+    return [*(f"--{key}={','.join(texts)}" for key, texts in values.items()), *rest]
 
 
 def _config_words(name: str, words: Sequence[str]) -> tuple[str, dict[str, str], list[str]]:

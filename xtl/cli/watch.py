@@ -1,6 +1,6 @@
 """`xtl plan --watch`: the live picture of a run that goes on in other processes, read from its WORKDIR.
 
-Nothing is told to the run and nothing is asked of it: states come from status.json and the locks, progress from
+The run is neither written to nor asked: states come from status.json and the locks, progress from
 metrics.jsonl. Attach and leave at any time, from any machine that sees the folder.
 """
 

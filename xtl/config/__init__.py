@@ -1,4 +1,4 @@
-"""Configs: made by short Python programs, completed and checked before anything runs.
+"""Configs: written by short Python programs, completed and checked before anything runs.
 
     from xtl import config
 

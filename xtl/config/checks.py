@@ -11,6 +11,7 @@ from xtl import files
 from xtl.config.fingerprint import Fingerprint
 from xtl.config.schema import Encoder, Stage, Train, TrainedTask
 from xtl.errors import XtlError
+from xtl.families import family
 from xtl.families.heads import head_for, kept_head
 from xtl.models.locate import is_checkpoint
 from xtl.task import Task, with_options
@@ -32,7 +33,7 @@ def check_stage(stage: Stage) -> None:
     for name, entry in stage.tasks.items():
         _check_task(entry, stage, where=f"{where}.tasks.{name}")
     for name, evaluated in stage.evaluate.items():
-        if evaluated.limit and get_task(name).family == "retrieve":
+        if evaluated.limit and family(get_task(name)).whole_pool:
             raise XtlError(f"{where}.evaluate.{name}.limit: retrieval is scored against the whole pool; set it to 0")
     _check_shares(stage, where=where)
 
@@ -103,7 +104,7 @@ def check_model(start: str, encoder: Encoder, *, where: str) -> None:
     """A Hugging Face folder must hold an encoder of the shape the config says."""
     if is_checkpoint(start) or not files.exists(Path(start).expanduser() / "config.json"):
         return
-    from xtl.models.hf.convert import read_config  # imports JAX
+    from xtl.models.hf.load import read_config  # imports JAX
 
     theirs = read_config(Path(start).expanduser())
     for key in SHAPE:

@@ -17,20 +17,20 @@ def targets(
     tasks: names, or evaluation entries by name: {"xnli": {}, "mlqa": {"split": "dev"}}. `changes` are stage fields laid
     over every target that trains: targets(["xnli", "mlqa"], train={"epochs": 1.0}).
     """
-    found: dict[str, dict[str, Any]] = {}
+    columns: dict[str, dict[str, Any]] = {}
     for task in tasks:
         fields = recipe(task, source=source)
         if fields.get("tasks"):
             fields = merged(fields, changes)
         if isinstance(tasks, Mapping):
             fields["evaluate"] = {task: tasks[task]}
-        alike = next((n for n, f in found.items() if f.get("tasks") and _training(f) == _training(fields)), None)
+        alike = next((n for n, f in columns.items() if f.get("tasks") and _training(f) == _training(fields)), None)
         if alike is None:
-            found[task] = fields
+            columns[task] = fields
         else:
-            both = found.pop(alike)
-            found[f"{alike}+{task}"] = {**both, "evaluate": {**both["evaluate"], **fields["evaluate"]}}
-    return found
+            both = columns.pop(alike)
+            columns[f"{alike}+{task}"] = {**both, "evaluate": {**both["evaluate"], **fields["evaluate"]}}
+    return columns
 
 
 def grid(
@@ -85,13 +85,13 @@ def _target(
 
 def swept(conditions: Mapping[str, Mapping[str, Any] | None], rates: Iterable[float]) -> dict[str, Any]:
     """Conditions at several learning rates, CONDITION@RATE; the baseline, which trains nothing, stays one."""
-    found: dict[str, Any] = {}
+    rows: dict[str, Any] = {}
     for name, fields in conditions.items():
         if fields is None:
-            found[name] = None
+            rows[name] = None
         else:
-            found |= {f"{name}@{short(rate)}": merged(fields, _at(rate)) for rate in rates}
-    return found
+            rows |= {f"{name}@{short(rate)}": merged(fields, _at(rate)) for rate in rates}
+    return rows
 
 
 def short(rate: float) -> str:

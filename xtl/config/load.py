@@ -89,7 +89,7 @@ def override(config: ConfigDict, path: str, value: Any) -> None:
     """Set one key of a pipeline config by its dotted path; text is read in the key's type."""
     *outer, last = path.split(".")
     section, kind, flag = config, schema.Pipeline, "config"
-    for key, following in zip(outer, [*outer[1:], last], strict=True):
+    for key, following in zip(outer, path.split(".")[1:], strict=True):
         kind, flag = _kind_of(key, kind, section, flag), f"{flag}.{key}"
         if not _is_section(kind):
             raise XtlError(f"--{flag} is a single value, it has no {following!r}")

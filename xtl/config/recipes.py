@@ -1,6 +1,6 @@
 """Published hyper-parameters as data. `recipe("xnli", source="jiant")` gives the fields of a stage.
 
-Sources (what is known of them, and how surely, is said at each table):
+Sources (each table says how sure its numbers are):
   paper    Phang et al. 2020, intermediate training; quoted from memory of the paper, not checked against its text
   jiant    the authors' second-generation framework, guides/projects/xstilts.md and the scripts around it: targets
   xtreme   google-research/xtreme, scripts/train_*.sh, XLM-R large: targets of XTREME and XTREME-R

@@ -20,6 +20,7 @@ from xtl.data import sources
 from xtl.data.settings import Data
 from xtl.data.tokenizer import load_tokenizer
 from xtl.errors import XtlError, nearest
+from xtl.families import family
 from xtl.task import Task
 from xtl.tasks import catalog, get_task
 
@@ -162,7 +163,7 @@ def _with_selection(stage: Stage, contents: "_Contents", *, where: str) -> Stage
     select = stage.select
     if not select.every:
         return stage
-    judges = select.tasks or tuple(n for n in stage.tasks if get_task(n).family != "mlm") or tuple(stage.tasks)
+    judges = select.tasks or tuple(n for n in stage.tasks if family(get_task(n)).judges) or tuple(stage.tasks)
     languages = select.languages
     for name in judges:
         if name not in catalog():

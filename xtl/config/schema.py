@@ -154,7 +154,7 @@ INHERITED = ("encoder", "data", "system")  # given once for a pipeline; a stage 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Stages, what they have in common, and the study that is made of their results."""
+    """Stages, what they have in common, and the study of their results."""
 
     name: str = ""
     seed: int = 0  # added to the seed of every stage

@@ -4,24 +4,34 @@ Training: a step holds exactly `batch_size` examples; only how they share rows i
 their own order, rows filled as they come, the last batch padded with weight 0, outputs put back in example order.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import ModuleType
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 
 from xtl.data import order
 from xtl.data.rows import Batch, Encoded, RowShape, Segment, assemble, offsets_of, place, ranges, row_counts
+from xtl.data.tokenizer import Tokenizer
 from xtl.errors import XtlError
+
+
+class Hooks(Protocol):
+    """What a task family does on the way from examples to a batch (xtl.families.interface.Family)."""
+
+    def augment(self, segments: list[Segment], address: Sequence[int], tokenizer: Tokenizer | None) -> list[Segment]:
+        """The segments of one example at one visit."""
+
+    def finish(self, batch: Batch, shape: RowShape) -> Batch:
+        """A batch as the device gets it."""
 
 
 @dataclass(frozen=True)
 class TrainTask:
-    """One task of the mixture: its encoded parts (one a language) and how a step takes from them."""
+    """One task of the mixture: its encoded parts (one per language) and how a step takes from them."""
 
     name: str
-    family: ModuleType
+    family: Hooks
     parts: Sequence[Encoded]
     batch_size: int
     row_length: int
@@ -32,8 +42,13 @@ class TrainTask:
 class TrainStream:
     """The batches of a training stage, by step.
 
+    All steps are planned at the start: XLA compiles one program per batch shape, so the few row counts that suit the
+    whole stage must be known before its first step. Planning needs the lengths of the segments only and keeps nothing
+    but those counts; what a step holds is worked out again when it is asked for, so `stream[step]` needs no memory of
+    other steps, and resuming at a step is indexing with it.
+
     shards: devices that share the rows; row counts are its multiples. shapes: most row counts compiled per task.
-    accumulate: micro-batches a step, stacked on a leading axis; each holds batch_size / accumulate examples.
+    accumulate: micro-batches per step, stacked on a leading axis; each holds batch_size / accumulate examples.
     """
 
     def __init__(
@@ -42,7 +57,7 @@ class TrainStream:
         *,
         steps: int,
         seed: int,
-        tokenizer: Any,
+        tokenizer: Tokenizer,
         packed: bool = True,
         slots: int = 64,
         accumulate: int = 1,
@@ -54,7 +69,7 @@ class TrainStream:
             if not sum(len(p) for p in task.parts):
                 raise XtlError(f"task {task.name} has no training examples: check its data root, languages and limit")
             if task.batch_size % accumulate:
-                raise XtlError(f"task {task.name}: batch_size {task.batch_size} is not a multiple of {accumulate} ")
+                raise XtlError(f"task {task.name}: batch_size {task.batch_size} is not a multiple of {accumulate}")
         self.tasks, self.steps, self.seed, self.tokenizer = tasks, steps, seed, tokenizer
         self.packed, self.accumulate, self.host = packed, accumulate, host
         self._orders = [
@@ -120,17 +135,12 @@ class TrainStream:
     def _assemble(
         self, task: TrainTask, shape: RowShape, step: int, examples: Sequence[tuple[int, int]], row_of: np.ndarray
     ) -> Batch:
-        augment = getattr(task.family, "augment", None)
         taken, columns = [], _ExampleColumns()
         for k, (part, index) in enumerate(examples):
-            encoded = task.parts[part]
-            segments = segments_of(encoded, index)
-            if augment is not None:
-                rng = order.generator(self.seed, step, k, part, index)
-                segments = [_augmented(augment, s, rng, self.tokenizer) for s in segments]
-            taken.append(segments)
+            encoded, address = task.parts[part], (self.seed, step, k, part, index)
+            taken.append(task.family.augment(segments_of(encoded, index), address, self.tokenizer))
             columns.add(encoded, index)
-        return _finish(task.family, assemble(taken, columns.values, row_of, shape, host=self.host), shape)
+        return task.family.finish(assemble(taken, columns.values, row_of, shape, host=self.host), shape)
 
 
 class _SegmentLengths:
@@ -154,13 +164,13 @@ class EvalBatches:
     def __init__(
         self,
         encoded: Encoded,
-        family: ModuleType,
+        family: Hooks,
         *,
         rows: int,
         row_length: int,
         slots: int,
         choices: int = 1,
-        tokenizer: Any = None,
+        tokenizer: Tokenizer | None = None,
         seed: int = 0,
         packed: bool = True,
         host: tuple[int, int] = (0, 1),
@@ -208,16 +218,11 @@ class EvalBatches:
 
     def __getitem__(self, i: int) -> Batch:
         examples, row_of = self._batches[i]
-        augment = getattr(self.family, "augment", None)
         taken, columns = [], _ExampleColumns()
         for e in examples:
-            segments = segments_of(self.encoded, e)
-            if augment is not None:
-                rng = order.generator(self.seed, 0, e)
-                segments = [_augmented(augment, s, rng, self.tokenizer) for s in segments]
-            taken.append(segments)
+            taken.append(self.family.augment(segments_of(self.encoded, e), (self.seed, 0, e), self.tokenizer))
             columns.add(self.encoded, e)
-        return _finish(self.family, assemble(taken, columns.values, row_of, self.shape, host=self.host), self.shape)
+        return self.family.finish(assemble(taken, columns.values, row_of, self.shape, host=self.host), self.shape)
 
     def gather(self, outputs: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """Outputs of all batches, in the order of `encoded`. Keys name dims: `x_rs..` comes back as `x_s..`
@@ -272,16 +277,6 @@ def segments_of(encoded: Encoded, index: int) -> list[Segment]:
             )
         )
     return result
-
-
-def _augmented(augment: Callable, segment: Segment, rng: np.random.Generator, tokenizer: Any) -> Segment:
-    ids, columns = augment(segment.ids, rng, tokenizer)
-    return Segment(ids, {**segment.token_columns, **columns}, segment.segment_columns)
-
-
-def _finish(family: ModuleType, batch: Batch, shape: RowShape) -> Batch:
-    finish = getattr(family, "finish", None)
-    return batch if finish is None else finish(batch, shape)
 
 
 @dataclass

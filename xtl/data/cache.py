@@ -1,21 +1,22 @@
 """Tokenised once: the examples of one (task, language, split) as flat arrays in a folder, read as memory maps.
 
-An entry is named by its fingerprint: tokenizer, content of the source, task and encoding options, and the code that
-reads and encodes. Whatever carries a final name is whole: it is built aside under a lock, synced, renamed. What was
+An entry is named by its fingerprint: tokenizer, content of the source, options of the task, and the code that reads
+and encodes this task. Whatever carries a final name is whole: it is built aside under a lock, synced, renamed. What was
 damaged afterwards, or comes from elsewhere, is noticed by its manifest and built again.
 """
 
+import ast
+import functools
 import hashlib
 import json
 import logging
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -26,7 +27,6 @@ from xtl.data.rows import Encoded
 from xtl.data.settings import Data
 from xtl.data.tokenizer import Tokenizer
 from xtl.errors import XtlError
-from xtl.families import family
 from xtl.task import Task
 
 CHUNK = 16384  # examples encoded at a time: bounds memory, and is the grain of the progress report
@@ -34,8 +34,25 @@ MANIFEST = "entry.json"
 OFFSETS = ("segment_offsets", "example_offsets")
 LEVELS = ("token", "segment", "example")
 
+PACKAGE = Path(__file__).parents[1]
+CATALOG = "xtl.tasks"  # <task>.py in it says how the task is read
+# What turns examples into tokens, besides the family.
+ENCODING = ("xtl.families.interface", "xtl.data.rows", "xtl.data.sequences", "xtl.data.tokenizer")
+READERS = ("xtl.tasks.", "xtl.data.sources.formats.")  # code below these decides what is read
+
 Progress = Callable[[int, int], None]
 log = logging.getLogger("xtl.data")
+
+
+class Encode(Protocol):
+    """`encode` of a task family (xtl.families.interface.Family)."""
+
+    __module__: str  # the family's file
+
+    def __call__(
+        self, task: Task, examples: Sequence[Any], tokenizer: Tokenizer, *, max_length: int, train: bool
+    ) -> Encoded:
+        """Tokens and label columns of some examples."""
 
 
 def encoded(
@@ -43,31 +60,33 @@ def encoded(
     language: str,
     split: str,
     *,
+    encode: Encode,
     data: Data,
     tokenizer: Tokenizer,
     max_length: int,
     train: bool,
-    options: Mapping[str, Any] | None = None,
+    examples: Callable[[], Sequence[Any]] | None = None,
     progress: Progress | None = None,
     wait_s: float = 3600,
 ) -> Encoded:
     """The encoded examples, from the cache under `data.cache`, built on first use; arrays are read-only maps.
 
     Args:
+      encode: of the task's family.
+      examples: called for the examples when an entry must be built (default: they are loaded).
       progress: called with (examples done, examples in all) while an entry is built.
       wait_s: how long to wait for another process that is building the same entry.
 
     Raises XtlError for data that cannot be read or encoded, or when the wait is over. With an empty `data.cache`
     nothing is stored.
     """
-    module, options = family(task), dict(options or {})
 
     def chunks() -> Iterator[tuple[Encoded, int, int]]:
-        examples = sources.load(task, language, split, data).examples
-        for start in range(0, len(examples), CHUNK):
-            chunk = list(examples[start : start + CHUNK])
-            made = module.encode(task, chunk, tokenizer, max_length=max_length, train=train, **options)
-            yield _renumbered(made, start), start + len(chunk), len(examples)
+        whole = sources.load(task, language, split, data).examples if examples is None else examples()
+        for start in range(0, len(whole), CHUNK):
+            chunk = list(whole[start : start + CHUNK])
+            part = encode(task, chunk, tokenizer, max_length=max_length, train=train)
+            yield _renumbered(part, start), start + len(chunk), len(whole)
 
     folder = data.cache
     if not folder:
@@ -80,9 +99,9 @@ def encoded(
         "split": split,
         "tokenizer": tokenizer.fingerprint,
         "revision": sources.revision(task, data, language=language, split=split),
-        "encoding": {"max_length": max_length, "train": train, "task": dict(task.options), "run": options},
+        "encoding": {"max_length": max_length, "train": train, "options": dict(task.options)},
         "labels": task.labels,
-        "code": code_version(module),
+        "code": code_version(task.name, encode.__module__),
     }
     text = json.dumps(made_of, sort_keys=True, default=_listed)
     fingerprint = hashlib.sha256(text.encode()).hexdigest()
@@ -105,16 +124,50 @@ def _listed(value: Any) -> Any:
     return sorted(value) if isinstance(value, set | frozenset) else list(value)
 
 
-def code_version(module: ModuleType) -> str:
-    """Digest of the code that turns files into tokens: the readers, the catalog, the family."""
-    package = Path(__file__).parent
-    assert module.__file__ is not None
-    paths = [Path(module.__file__), package / "sequences.py", package / "rows.py", package / "tokenizer.py"]
-    paths += [*(package / "sources" / "formats").glob("*.py"), *(package.parent / "tasks").glob("*.py")]
+# ---------------------------------------------------------------- code
+
+
+@functools.cache
+def code_version(task: str, family: str, package: Path = PACKAGE) -> str:
+    """Digest of the code that turns a task's files into tokens: see `code_files`. Once per process and task."""
     digest = hashlib.sha256()
-    for path in sorted(paths):
-        digest.update(path.name.encode() + path.read_bytes())
+    for path in code_files(task, family, package):
+        digest.update(path.relative_to(package).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()
+
+
+def code_files(task: str, family: str, package: Path = PACKAGE) -> list[Path]:
+    """The task's catalog file with all that it imports of the catalog and of the readers, directly or not; the family's
+    file, and what every family encodes with. So adding or editing another task leaves this one as it is.
+
+    family: the name of its module. package: the folder of xtl. A task from outside the catalog has no catalog file.
+    """
+    files: dict[str, Path] = {}
+    waiting = [f"{CATALOG}.{task}"]
+    while waiting:
+        module = waiting.pop()
+        path = _file_of(module, package)
+        if path is not None and module not in files:
+            files[module] = path
+            waiting += [name for name in _imports(path) if name.startswith(READERS)]
+    files |= {module: path for module in (family, *ENCODING) if (path := _file_of(module, package)) is not None}
+    return sorted(files.values())
+
+
+def _file_of(module: str, package: Path) -> Path | None:
+    """The file of a module of xtl; None where there is none (a package, or a name that is no module)."""
+    path = package.joinpath(*module.split(".")[1:]).with_suffix(".py")
+    return path if module.startswith("xtl.") and path.is_file() else None
+
+
+def _imports(path: Path) -> Iterator[str]:
+    """Dotted names of what a file imports; `from a import b` gives a and a.b, as b may be a module."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 # ---------------------------------------------------------------- opening
@@ -134,10 +187,10 @@ def _open_or_build(
     lock = FileLock(entry.with_name(f".{entry.name}.lock"), timeout=wait_s)
     try:
         with lock:
-            found = fault(entry, fingerprint)  # asked again: another process may have built it meanwhile
-            if found:
+            reason = fault(entry, fingerprint)  # asked again: another process may have built it meanwhile
+            if reason:
                 if entry.exists():
-                    log.warning("cache entry %s is unusable (%s): building it again", entry, found)
+                    log.warning("cache entry %s is unusable (%s): building it again", entry, reason)
                 _build(entry, fingerprint, made_of, chunks(), progress)
     except Timeout:
         raise XtlError(

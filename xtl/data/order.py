@@ -10,7 +10,11 @@ import numpy as np
 
 
 def mix(*words: int | np.ndarray) -> np.ndarray:
-    """A 64-bit hash of integers (splitmix64), element by element over arrays; the address book of data randomness."""
+    """A 64-bit hash of integers, element by element over arrays: where all randomness of the data comes from.
+
+    Each word is stirred in by the finaliser of splitmix64 (Steele et al. 2014; the constants are its own), so that
+    neighbouring steps, examples and seeds give unrelated bits.
+    """
     z: np.ndarray = np.asarray(0x9E3779B97F4A7C15, np.uint64)
     with np.errstate(over="ignore"):
         for word in words:
@@ -38,7 +42,7 @@ def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
 class Order:
     """The endless order of the examples of several parts (languages).
 
-    Without weights: the parts are one pool, shuffled anew each epoch, every example once an epoch. With weights: the
+    Without weights: the parts are one pool, shuffled anew each epoch, every example once per epoch. With weights: the
     part is drawn by weight and the example uniformly within it (with replacement), as language sampling with an
     exponent needs, where small languages repeat and large ones are never exhausted.
     """
@@ -77,7 +81,7 @@ def exponent_weights(sizes: Sequence[int], exponent: float) -> np.ndarray:
 
 
 def task_of_step(weights: Sequence[float], *, steps: int, seed: int) -> np.ndarray:
-    """The task trained at each step, int [steps]: one draw a step, addressed by (seed, step)."""
+    """The task trained at each step, int [steps]: one draw per step, addressed by (seed, step)."""
     if len(weights) == 1:
         return np.zeros(steps, np.int64)
     shares = np.cumsum(np.asarray(weights, float)) / float(np.sum(weights))

@@ -1,4 +1,4 @@
-"""Items of an indexable source, in order, made ahead by threads. Grain does the threads; order is by index alone."""
+"""Items of an indexable source, in order, prepared ahead by threads of Grain; order is by index alone."""
 
 import contextlib
 from collections.abc import Generator
@@ -15,9 +15,9 @@ class Indexed(Protocol):
 def prefetched(
     source: Indexed, *, start: int = 0, stop: int | None = None, ahead: int = 2
 ) -> Generator[Any, None, None]:
-    """source[start], ..., source[stop - 1]; up to `ahead` items are made in advance (0: none, in this thread).
+    """source[start], ..., source[stop - 1]; up to `ahead` items are prepared in advance (0: none, in this thread).
 
-    An item that cannot be made raises its own error at its own place in the order. The threads end with the generator.
+    An item that cannot be prepared raises its error at its own place in the order. The threads end with the generator.
     """
     stop = len(source) if stop is None else stop
     if ahead <= 0 or stop - start <= 1:

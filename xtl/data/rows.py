@@ -1,15 +1,15 @@
-"""Rows: several examples packed into one sequence, told apart by segment ids.
+"""Rows: several examples packed into one sequence, distinguished by segment ids.
 
-Letters: R rows, T row length, S slots a row, E examples a batch, C segments an example. A *segment* is one token
+Letters: R rows, T row length, S slots per row, E examples per batch, C segments per example. A *segment* is one token
 sequence `<s> ... </s>`; an *example* is what counts towards `batch_size`: one segment, or C of them (multiple choice).
-One example a row is only the special case `packed=False`.
+One example per row is only the special case `packed=False`.
 
 Packing never changes which examples a step holds, so packed and unpacked training see the same gradients. Published
 basis: Krell et al. 2021 (arXiv 2107.02027); exactness needs restarted positions and attention within segments only.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -20,6 +20,20 @@ FIRST_POSITION = 2  # XLM-R counts positions from pad id + 1
 FILL = -1  # label columns where nothing is to be predicted
 
 Batch = dict[str, np.ndarray]
+Column = tuple[tuple[int, ...], str]  # shape and dtype of one array of a batch
+
+# What every batch carries, by name_dims: the content of empty places, and the dtype.
+COMMON: dict[str, tuple[float, str]] = {
+    "ids_rt": (PAD_ID, "int32"),
+    "segments_rt": (0, "int32"),
+    "positions_rt": (PAD_ID, "int32"),
+    "slots_rs": (0, "int32"),
+    "slot_weight_rs": (0, "float32"),
+    "lengths_rs": (0, "int32"),
+    "segments_ec": (0, "int32"),
+    "segment_weight_ec": (0, "float32"),
+    "weight_e": (0, "float32"),
+}
 
 
 @dataclass(frozen=True)
@@ -71,7 +85,7 @@ class Encoded:
         segment_columns: Mapping[str, Sequence[int]] | None = None,
         example_columns: Mapping[str, Sequence[int]] | None = None,
     ) -> "Encoded":
-        """From one list of token ids a segment; `per_example` counts the segments of each example (default 1)."""
+        """From one list of token ids per segment; `per_example` counts the segments of each example (default 1)."""
         offsets = offsets_of([len(s) for s in segments])
         return cls(
             ids=_flat(segments),
@@ -111,9 +125,18 @@ class RowShape:
     examples: int
     choices: int = 1
 
+    def sizes(self, name: str) -> tuple[int, ...]:
+        """The shape of an array of a batch, by the letters at the end of its name: `ids_rt` is [rows, length]."""
+        letters = {"r": self.rows, "t": self.length, "s": self.slots, "e": self.examples, "c": self.choices}
+        return tuple(letters[letter] for letter in name.rpartition("_")[2])
+
+    def columns(self) -> dict[str, Column]:
+        """(shape, dtype) of the arrays that every batch of this shape carries."""
+        return {name: (self.sizes(name), dtype) for name, (_, dtype) in COMMON.items()}
+
 
 def pack(lengths: Sequence[int] | np.ndarray, *, capacity: int, slots: int) -> np.ndarray:
-    """First-fit decreasing: the row of each segment, int32 [segments]; at most `slots` segments a row."""
+    """First-fit decreasing: the row of each segment, int32 [segments]; at most `slots` segments per row."""
     lengths = np.asarray(lengths)
     row_of = np.empty(len(lengths), np.int32)
     room: list[int] = []
@@ -137,7 +160,7 @@ def pack(lengths: Sequence[int] | np.ndarray, *, capacity: int, slots: int) -> n
 
 
 def place(lengths: Sequence[int] | np.ndarray, *, packed: bool, capacity: int, slots: int) -> np.ndarray:
-    """The row of each segment of one batch: packed, or one segment a row in the order given."""
+    """The row of each segment of one batch: packed, or one segment per row in the order given."""
     if packed:
         return pack(lengths, capacity=capacity, slots=slots)
     if len(lengths) and max(lengths) > capacity:
@@ -148,7 +171,10 @@ def place(lengths: Sequence[int] | np.ndarray, *, packed: bool, capacity: int, s
 def row_counts(needed: Sequence[int], *, multiple: int, shapes: int) -> tuple[int, ...]:
     """At most `shapes` row counts, multiples of `multiple`, that waste the fewest rows over all batches.
 
-    Every distinct count costs one compile; every row above what a batch needs is computed for nothing.
+    Every distinct count costs one compile; every row above what a batch needs is computed for nothing. A batch runs in
+    the smallest count that holds it, so the choice is a partition of the sorted needs into at most `shapes` runs, each
+    as expensive as its largest member: solved exactly, by dynamic programming over the distinct needs (few, because
+    they are multiples).
     """
     rounded = -(-np.asarray(needed, np.int64) // multiple) * multiple
     values, counts = np.unique(rounded, return_counts=True)
@@ -196,23 +222,12 @@ def assemble(
     Returns ids_rt, segments_rt, positions_rt, slots_rs, slot_weight_rs, lengths_rs, segments_ec, segment_weight_ec,
     weight_e, and every label column with the dims its level gives it: _rt (token), _rs (segment), _e (example).
     """
-    T, S, E, C = shape.length, shape.slots, shape.examples, shape.choices
-    R = shape.rows // host[1]
-    first = host[0] * R
-    batch: Batch = {
-        "ids_rt": np.full((R, T), PAD_ID, np.int32),
-        "segments_rt": np.zeros((R, T), np.int32),
-        "positions_rt": np.full((R, T), PAD_ID, np.int32),
-        "slots_rs": np.zeros((R, S), np.int32),
-        "slot_weight_rs": np.zeros((R, S), np.float32),
-        "lengths_rs": np.zeros((R, S), np.int32),
-        "segments_ec": np.zeros((E, C), np.int32),
-        "segment_weight_ec": np.zeros((E, C), np.float32),
-        "weight_e": np.zeros(E, np.float32),
-    }
+    R, S = shape.rows // host[1], shape.slots
+    first, mine = host[0] * R, replace(shape, rows=R)
+    batch: Batch = {name: np.full(mine.sizes(name), empty, dtype) for name, (empty, dtype) in COMMON.items()}
     for segment in examples[0] if len(examples) else ():  # a host without segments still needs every column
-        batch.update({f"{name}_rt": np.full((R, T), FILL, np.int32) for name in segment.token_columns})
-        batch.update({f"{name}_rs": np.full((R, S), FILL, np.int32) for name in segment.segment_columns})
+        labels = [f"{name}_rt" for name in segment.token_columns] + [f"{name}_rs" for name in segment.segment_columns]
+        batch.update({name: np.full(mine.sizes(name), FILL, np.int32) for name in labels})
     used_t, used_s = np.zeros(shape.rows, np.int64), np.zeros(shape.rows, np.int64)
     flat = 0
     for e, segments in enumerate(examples):
@@ -239,7 +254,7 @@ def assemble(
             for name, value in segment.segment_columns.items():
                 batch[f"{name}_rs"][r, s] = value
     for name, given in example_columns.items():
-        column = np.full(E, FILL, np.int32)
+        column = np.full(shape.examples, FILL, np.int32)
         column[: len(given)] = given
         batch[f"{name}_e"] = column
     return batch

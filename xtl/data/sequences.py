@@ -23,7 +23,7 @@ def truncated_lengths(a: np.ndarray, b: np.ndarray, budget: int | np.ndarray) ->
 
 
 def singles(texts: Flat, *, max_length: int | np.ndarray) -> Encoded:
-    """`<s> A </s>`, A cut at its end: one segment and one example a text. `max_length` may differ by text."""
+    """`<s> A </s>`, A cut at its end: one segment and one example per text. `max_length` may differ by text."""
     ids, offsets = texts
     kept = np.minimum(np.diff(offsets), max_length - 2)
     segment_offsets = offsets_of(kept + 2)
@@ -39,7 +39,7 @@ def pairs(
     """`<s> A </s></s> B </s>`; where `single` is true `<s> A </s>` alone. Truncation takes from the longer part.
 
     front: cut parts at their front (multiple choice: the end of the prompt is what the choice continues) instead of
-    their end. One segment and one example a pair.
+    their end. One segment and one example per pair.
     """
     (ids_a, offsets_a), (ids_b, offsets_b) = a, b
     have_a, have_b = np.diff(offsets_a), np.diff(offsets_b)

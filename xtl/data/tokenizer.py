@@ -19,6 +19,7 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from xtl.data.rows import ranges
+from xtl.data.sources import hub
 from xtl.errors import Absent, XtlError
 
 BOS, PAD, EOS, UNK = 0, 1, 2, 3
@@ -37,8 +38,6 @@ class Tokenizer:
     `rust` must have `<s>`, `<pad>`, `</s>`, `<unk>` as ids 0 to 3; `fingerprint` (sha256 of what the ids depend on) is
     derived from its serialised form when not given.
     """
-
-    bos, pad, eos, unk = BOS, PAD, EOS, UNK
 
     def __init__(self, rust: tokenizers.Tokenizer, *, fingerprint: str | None = None):
         for expected, name in enumerate(SPECIALS):
@@ -179,12 +178,10 @@ def _find(name: str) -> Path:
         )
     if path.is_absolute() or name.startswith(".") or name.count("/") != 1:
         raise XtlError(f"data.tokenizer {name!r} is neither a folder, nor a hub id (owner/name), nor 'world'")
-    from xtl.data.sources.hub import fetch
-
     reasons = []
     for file in MODEL_FILES:
         try:
-            return fetch(name, file, "main", kind="model")
+            return hub.fetch(name, file, "main", kind="model")
         except Absent as error:
             reasons.append(str(error))
     raise XtlError(f"data.tokenizer {name!r}: no such folder, and on the hub: {'; '.join(dict.fromkeys(reasons))}")

@@ -8,7 +8,7 @@ the loss (with other families it does not).
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,54 +19,16 @@ from xtl.data.rows import Encoded
 from xtl.data.sequences import interleaved, pairs
 from xtl.data.tokenizer import Tokenizer
 from xtl.errors import XtlError
-from xtl.families.interface import NEVER, Batch, Gold, Outputs, Pool, cross_entropy, weighted
+from xtl.families.interface import NEVER, Batch, Family, Outputs, Pool, Scores, cross_entropy, weighted
 from xtl.families.nearest import nearest
 from xtl.families.retrieve import sides
 from xtl.metrics.retrieval import mean_average_precision
 from xtl.models.encoder import EncoderConfig
 from xtl.models.layers import ones, param, take_slots
-from xtl.task import Pair, Task, Text
+from xtl.task import Example, Loaded, Pair, Task, Text
 
 SCALE = 100.0  # of the cosines at the start
 RANKED = 20  # candidates of a ranking
-
-# ---------------------------------------------------------------- examples -> tokens
-
-
-def encode(
-    task: Task,
-    examples: Sequence[Pair | Text],
-    tokenizer: Tokenizer,
-    *,
-    max_length: int,
-    train: bool,
-    **options: Any,
-) -> Encoded:
-    """`Pair(a=query, b=candidate)`s, as training needs them: two segments an example. `Text`s: one segment each.
-
-    Candidates are cut at max_length pieces, queries at the option `query_length` (default: max_length).
-    """
-    query_length = min(int({**task.options, **options}.get("query_length", max_length)), max_length)
-    texts = [x for x in examples if isinstance(x, Text)]
-    pairs = [(x.a, x.b) for x in examples if isinstance(x, Pair) and x.b is not None]
-    if len(pairs) == len(examples):
-        queries = _segments([query for query, _ in pairs], tokenizer, query_length)
-        return interleaved(queries, _segments([candidate for _, candidate in pairs], tokenizer, max_length))
-    if train or len(texts) < len(examples):
-        raise XtlError(
-            f"{task.name}: {len(examples) - len(pairs)} of {len(examples)} examples are no pairs with candidate"
-        )
-    limits = np.array([query_length if x.side == "query" else max_length for x in texts], np.int64)
-    return _segments([x.text for x in texts], tokenizer, limits)
-
-
-def _segments(texts: Sequence[str], tokenizer: Tokenizer, max_length: int | np.ndarray) -> Encoded:
-    parts = [text.partition("\t") for text in texts]
-    first, second = (tokenizer.encode_ids_batch(part[side] for part in parts) for side in (0, 2))
-    return pairs(first, second, max_length=max_length, single=np.array([not tab for _, tab, _ in parts], bool))
-
-
-# ---------------------------------------------------------------- tokens -> logits -> loss
 
 
 class Similarity(NamedTuple):
@@ -74,6 +36,13 @@ class Similarity(NamedTuple):
 
     vector_rsd: jax.Array
     scale: jax.Array
+
+
+class Ranking(NamedTuple):
+    """The best candidates of one query, best first."""
+
+    query: str
+    candidates: tuple[str, ...]
 
 
 class Head(nnx.Module):
@@ -97,51 +66,99 @@ class Head(nnx.Module):
         return Similarity(x_rsd * jax.lax.rsqrt(jnp.maximum(square_rs1, 1e-24)), self.scale[...])
 
 
-def loss(logits: Similarity, batch: Batch) -> tuple[jax.Array, jax.Array]:
-    """In-batch softmax cross-entropy, query -> candidate: (sum, number of pairs)."""
-    flat_xd = logits.vector_rsd.reshape(-1, logits.vector_rsd.shape[-1])
-    query_ed, candidate_ed = flat_xd[batch["segments_ec"][:, 0]], flat_xd[batch["segments_ec"][:, 1]]
-    # 100 x a bfloat16 rounding error would be felt in the softmax.
-    cosine_ee = jnp.einsum("ed,fd->ef", query_ed, candidate_ed, precision=jax.lax.Precision.HIGHEST)
-    score_ee = jnp.where(batch["weight_e"][None, :] > 0, logits.scale * cosine_ee, NEVER)
-    return weighted(cross_entropy(score_ee, jnp.arange(len(score_ee))), batch["weight_e"])
+class DualFamily(Family[Pair | Text, Similarity, Ranking]):
+    """Vectors of queries and candidates; one ranking per query. Option: query_length."""
+
+    segments = 2
+
+    def encode(
+        self, task: Task, examples: Sequence[Pair | Text], tokenizer: Tokenizer, *, max_length: int, train: bool
+    ) -> Encoded:
+        """`Pair(a=query, b=candidate)`s, as training needs them: two segments per example. `Text`s: one segment each.
+
+        Candidates are cut at max_length pieces, queries at the option `query_length` (default: max_length).
+        XtlError for training examples that are no pairs, and for a mixture of both kinds.
+        """
+        query_length = min(int(task.options.get("query_length", max_length)), max_length)
+        texts = [x for x in examples if isinstance(x, Text)]
+        pairs = [(x.a, x.b) for x in examples if isinstance(x, Pair) and x.b is not None]
+        if len(pairs) == len(examples):
+            queries = _segments([query for query, _ in pairs], tokenizer, query_length)
+            return interleaved(queries, _segments([candidate for _, candidate in pairs], tokenizer, max_length))
+        if train or len(texts) < len(examples):
+            raise XtlError(
+                f"{task.name}: {len(examples) - len(pairs)} of {len(examples)} examples are no pairs with candidate"
+            )
+        limits = np.array([query_length if x.side == "query" else max_length for x in texts], np.int64)
+        return _segments([x.text for x in texts], tokenizer, limits)
+
+    def head(self, config: EncoderConfig, task: Task, *, rngs: nnx.Rngs) -> nnx.Module:
+        return Head(config, task, rngs=rngs)
+
+    def loss(self, logits: Similarity, batch: Batch) -> tuple[jax.Array, jax.Array]:
+        """In-batch softmax cross-entropy, query -> candidate: (sum, number of pairs)."""
+        flat_xd = logits.vector_rsd.reshape(-1, logits.vector_rsd.shape[-1])
+        query_ed, candidate_ed = flat_xd[batch["segments_ec"][:, 0]], flat_xd[batch["segments_ec"][:, 1]]
+        # 100 x a bfloat16 rounding error would be felt in the softmax.
+        cosine_ee = jnp.einsum("ed,fd->ef", query_ed, candidate_ed, precision=jax.lax.Precision.HIGHEST)
+        score_ee = jnp.where(batch["weight_e"][None, :] > 0, logits.scale * cosine_ee, NEVER)
+        return weighted(cross_entropy(score_ee, jnp.arange(len(score_ee))), batch["weight_e"])
+
+    def outputs(self, task: Task, logits: Similarity, batch: Batch) -> dict[str, jax.Array]:
+        return {"vector_rsd": logits.vector_rsd}
+
+    def decode(self, task: Task, examples: Sequence[Pair | Text], encoded: Encoded, outputs: Outputs) -> list[Ranking]:
+        """The 20 candidates of the pool with the largest cosine, for each query in order. The pool of `Pair`s are their
+        candidates; equal ones are one, under the id of the first pair that has it."""
+        if isinstance(examples[0], Pair):
+            first = _first_pairs(examples)
+            names, queries = [x.id for x in examples], 2 * np.arange(len(examples))
+            ids, pool = list(first.values()), np.flatnonzero([first[_text(x)] == x.id for x in examples]) * 2 + 1
+        else:
+            queries, pool = sides(task, [x for x in examples if isinstance(x, Text)])
+            ids, names = [examples[i].id for i in pool.tolist()], [examples[i].id for i in queries.tolist()]
+        rows_qk, _ = nearest(outputs["vector_sd"][queries], outputs["vector_sd"][pool], k=RANKED)
+        return [
+            Ranking(name, tuple(ids[row] for row in rows)) for name, rows in zip(names, rows_qk.tolist(), strict=True)
+        ]
+
+    def score(
+        self, task: Task, language: str, loaded: Loaded, predictions: Sequence[Ranking], carried: Scores | None = None
+    ) -> dict[str, float]:
+        """`map20`: mean average precision of the first 20 over the queries with gold (`Pair`s bring their own), and
+        their number `n`."""
+        examples, gold = loaded.examples, loaded.gold
+        if examples and isinstance(examples[0], Pair):
+            first = _first_pairs(examples)
+            gold = [(x.id, first[_text(x)]) for x in examples]
+        if not gold:
+            return {"n": 0}
+        right: dict[str, list[str]] = {}
+        for query, candidate in gold:
+            right.setdefault(query, []).append(candidate)
+        rankings = {p.query: p.candidates for p in predictions if p.query in right}
+        return {"map20": mean_average_precision(right, rankings, k=RANKED), "n": len(right)}
+
+    def file_kind(self, task: Task) -> str:
+        return "rankings"
+
+    def file_content(self, predictions: Sequence[Ranking], scores: Scores) -> list[tuple[str, ...]]:
+        """Ranked candidate ids of each query."""
+        return [p.candidates for p in predictions]
 
 
-def outputs(logits: Similarity, batch: Batch, **options: Any) -> dict[str, jax.Array]:
-    return {"vector_rsd": logits.vector_rsd}
+def _segments(texts: Sequence[str], tokenizer: Tokenizer, max_length: int | np.ndarray) -> Encoded:
+    parts = [text.partition("\t") for text in texts]
+    first, second = (tokenizer.encode_ids_batch(part[side] for part in parts) for side in (0, 2))
+    return pairs(first, second, max_length=max_length, single=np.array([not tab for _, tab, _ in parts], bool))
 
 
-# ---------------------------------------------------------------- vectors -> predictions -> scores
-
-
-class Ranking(NamedTuple):
-    """The best candidates of one query, best first."""
-
-    query: str
-    candidates: tuple[str, ...]
-
-
-def decode(
-    task: Task, examples: Sequence[Pair | Text], encoded: Encoded, outputs: Outputs, **options: Any
-) -> list[Ranking]:
-    """The 20 candidates of the pool with the largest cosine, for each query in order. The pool of `Pair`s are their
-    candidates; equal ones are one, under the id of the first pair that has it."""
-    if isinstance(examples[0], Pair):
-        first = _first_pairs(examples)
-        names, queries = [x.id for x in examples], 2 * np.arange(len(examples))
-        ids, pool = list(first.values()), np.flatnonzero([first[_text(x)] == x.id for x in examples]) * 2 + 1
-    else:
-        queries, pool = sides(task, [x for x in examples if isinstance(x, Text)])
-        ids, names = [examples[i].id for i in pool.tolist()], [examples[i].id for i in queries.tolist()]
-    rows_qk, _ = nearest(outputs["vector_sd"][queries], outputs["vector_sd"][pool], k=RANKED)
-    return [Ranking(name, tuple(ids[row] for row in rows)) for name, rows in zip(names, rows_qk.tolist(), strict=True)]
-
-
-def _text(x: Pair | Text) -> str:
+def _text(x: Example) -> str:
+    assert isinstance(x, Text | Pair)
     return x.text if isinstance(x, Text) else x.b or ""
 
 
-def _first_pairs(examples: Sequence[Pair | Text]) -> dict[str, str]:
+def _first_pairs(examples: Sequence[Example]) -> dict[str, str]:
     """Candidate text -> id of the first pair that has it."""
     first: dict[str, str] = {}
     for x in examples:
@@ -149,29 +166,4 @@ def _first_pairs(examples: Sequence[Pair | Text]) -> dict[str, str]:
     return first
 
 
-def score(
-    task: Task,
-    language: str,
-    examples: Sequence[Pair | Text],
-    predictions: Sequence[Ranking],
-    *,
-    gold: Gold = (),
-    **options: Any,
-) -> dict[str, float]:
-    """`map20`: mean average precision of the first 20 over the queries with gold (`Pair`s bring their own), and their
-    number `n`."""
-    if examples and isinstance(examples[0], Pair):
-        first = _first_pairs(examples)
-        gold = [(x.id, first[_text(x)]) for x in examples]
-    if not gold:
-        return {"n": 0}
-    right: dict[str, list[str]] = {}
-    for query, candidate in gold:
-        right.setdefault(query, []).append(candidate)
-    rankings = {p.query: p.candidates for p in predictions if p.query in right}
-    return {"map20": mean_average_precision(right, rankings, k=RANKED), "n": len(right)}
-
-
-def written(predictions: Sequence[Ranking], **options: Any) -> list[tuple[str, ...]]:
-    """Ranked candidate ids of each query."""
-    return [p.candidates for p in predictions]
+FAMILY = DualFamily()

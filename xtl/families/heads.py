@@ -1,4 +1,4 @@
-"""The rule that decides which trained head answers for a task. Pure: names, families, labels and options; no JAX.
+"""The rule that decides which trained head answers for a task. Pure: names, families, labels and options.
 
 Heads are given as the tasks they were trained on, each with the options it was trained with, by the name under which
 the head is stored.
@@ -7,17 +7,10 @@ the head is stored.
 from collections.abc import Mapping
 
 from xtl.errors import XtlError
+from xtl.families import family
 from xtl.task import Task
 
 Heads = Mapping[str, Task]
-
-HEADLESS = "retrieve"
-UNLABELLED = "mlm"  # its head fits no other task
-
-
-def has_head(task: Task) -> bool:
-    """Whether the task is read by a head at all; retrieval compares the encoder's own vectors."""
-    return task.family != HEADLESS
 
 
 def head_for(task: Task, heads: Heads) -> str | None:
@@ -26,7 +19,7 @@ def head_for(task: Task, heads: Heads) -> str | None:
     Its own head, else that of the task it trains on (xnli: mnli), else the only one of the same family and labels.
     XtlError where none fits or several do.
     """
-    if not has_head(task):
+    if not family(task).has_head:
         return None
     for name in (task.name, task.train):
         if name in heads:
@@ -68,4 +61,4 @@ def kept_head(task: Task, heads: Heads, *, origin: str) -> str:
 
 def same_labels(task: Task, head: Task) -> bool:
     """Whether the head of another task means the same to this one: same family, same labels in the same order."""
-    return task.family != UNLABELLED and (task.family, task.labels) == (head.family, head.labels)
+    return (task.family, task.labels) == (head.family, head.labels)

@@ -36,7 +36,7 @@ def nearest(queries_qd: np.ndarray, pool_pd: np.ndarray, *, k: int) -> tuple[np.
     chunks = -(-len(pool_pd) // chunk)
     padded = np.zeros((chunks * chunk, pool_pd.shape[1]), np.float32)
     padded[: len(pool_pd)] = pool_pd
-    found: list[tuple[np.ndarray, np.ndarray]] = []
+    blocks: list[tuple[np.ndarray, np.ndarray]] = []
     with jax.set_mesh(mesh):
         pool = jax.device_put(padded.reshape(chunks, chunk, -1), NamedSharding(mesh, PartitionSpec()))
         for start in range(0, len(queries_qd), block):
@@ -45,10 +45,10 @@ def nearest(queries_qd: np.ndarray, pool_pd: np.ndarray, *, k: int) -> tuple[np.
             rows[: len(part)] = part
             placed = jax.device_put(rows, NamedSharding(mesh, PartitionSpec("queries")))
             index_qk, cosine_qk = jax.device_get(_search(placed, pool, len(pool_pd), k=k))
-            found.append((index_qk[: len(part)].astype(np.int64), cosine_qk[: len(part)]))
-    if not found:
+            blocks.append((index_qk[: len(part)].astype(np.int64), cosine_qk[: len(part)]))
+    if not blocks:
         return np.zeros((0, k), np.int64), np.zeros((0, k), np.float32)
-    indices, cosines = zip(*found, strict=True)
+    indices, cosines = zip(*blocks, strict=True)
     return np.concatenate(indices), np.concatenate(cosines)
 
 

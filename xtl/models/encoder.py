@@ -1,7 +1,7 @@
 """XLM-R without heads: the encoder that is handed from phase to phase.
 
-Letters: R rows, T row length, S slots (segments a row), D hidden, H heads, K head size, F mlp, L layers, V vocabulary,
-P positions. Shapes stand in names: x_rtd is [R, T, D].
+Letters: R rows, T row length, S slots (segments per row), D hidden, H heads, K head size, F mlp, L layers,
+V vocabulary, P positions. Shapes stand in names: x_rtd is [R, T, D].
 Sources: Conneau et al. 2020 (base, large; post-norm, as BERT), Goyal et al. 2021 (XL, XXL; pre-norm); where dropout
 and LayerNorm act follows transformers' XLMRobertaModel and XLMRobertaXLModel.
 """
@@ -207,7 +207,7 @@ class Layer(nnx.Module):
 
 
 class Pooled(NamedTuple):
-    """One vector a segment and layer, float32. Index 0 of L + 1 is the embedding output."""
+    """One vector per segment and layer, float32. Index 0 of L + 1 is the embedding output."""
 
     mean_lrsd: jax.Array  # over all tokens of the segment, <s> and </s> included
     cls_lrsd: jax.Array  # at <s>
@@ -249,7 +249,7 @@ class Encoder(nnx.Module):
     def all_layers(
         self, ids_rt: jax.Array, segments_rt: jax.Array, positions_rt: jax.Array, slots_rs: jax.Array
     ) -> Pooled:
-        """One vector a segment from every layer, pooled as the layers run, so that no hidden states are kept.
+        """One vector per segment from every layer, pooled as the layers run, so that no hidden states are kept.
 
         `slots_rs` is the position of the `<s>` of each segment (0 if the slot is empty; empty slots give mean 0).
         """

@@ -180,7 +180,7 @@ def _backward(
 
 
 def _same_segment(segments: Ref, bias_ref: Ref) -> None:
-    """0 where query and key are of one segment, else -1e30; once a row."""
+    """0 where query and key are of one segment, else -1e30; computed once per row."""
 
     @pl.when(pl.program_id(1) == 0)
     def _() -> None:

@@ -1,4 +1,4 @@
-"""The small blocks that the encoder and every head are made of.
+"""The small blocks that the encoder and every head consist of.
 
 Weights are float32 `nnx.Param`s that carry the names of their logical axes (`axes`); `xtl/parallel/mesh.py` turns
 names into mesh axes. Matrix products run in the compute dtype, sums and normalisation in float32.
@@ -129,9 +129,9 @@ def keep_below(rate: float, bits: jax.Array) -> jax.Array:
 
 
 def dropout_bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """uint32 bits, one an element, hashed from the key and the element's index along each dimension.
+    """uint32 bits, one per element, hashed from the key and the element's index along each dimension.
 
-    Threefry costs some hundred integer operations an element, which took 17 % of a TPU step and ten times this on a
+    Threefry costs some hundred integer operations per element, which took 17 % of a TPU step and ten times this on a
     CPU; dropout needs no cryptographic strength. The hardware generators are no way out: their bits depend on how the
     array is sharded. The indices of all leading dimensions are hashed fully (they make few values); the last, cheaply.
     """

@@ -97,8 +97,8 @@ def spec(
 def shardings(tree: Any, mesh: Mesh) -> Any:
     """The same tree with a NamedSharding in the place of every array.
 
-    `tree` holds arrays or shapes (from jax.eval_shape) in nnx variables that carry `axes`, as the models make them and
-    as an optimizer state mirrors them; everything else (step, counts) is replicated. One call serves as out_shardings
+    `tree` holds arrays or shapes (from jax.eval_shape) in nnx variables that carry `axes`, as the models create them
+    and an optimizer state mirrors them; everything else (step, counts) is replicated. One call serves as out_shardings
     of the initialisation and of the step, and as restore target.
     """
 
@@ -108,7 +108,7 @@ def shardings(tree: Any, mesh: Mesh) -> Any:
         value, what = leaf.get_value(), jax.tree_util.keystr(path, simple=True, separator="/")
         axes = leaf.get_metadata().get("axes")
         if axes is None:
-            raise XtlError(f"{what}: this weight has no logical axes; make it with xtl.models.layers.param")
+            raise XtlError(f"{what}: this weight has no logical axes; create it with xtl.models.layers.param")
         if not hasattr(value, "shape"):  # an optimizer keeps no moment here (optax.MaskedNode)
             return leaf
         return leaf.replace(NamedSharding(mesh, spec(axes, value.shape, mesh, what=what)))
@@ -121,7 +121,7 @@ def batch_shardings(batch: Mapping[str, Any], mesh: Mesh, *, accumulate: int = 1
 
     With accumulate > 1 every array has a leading micro-batch dimension, which is never split.
     """
-    found = {}
+    layout = {}
     for name, array in batch.items():
         dims = name.rpartition("_")[2]
         if dims[:1] not in ("r", "e"):
@@ -131,14 +131,14 @@ def batch_shardings(batch: Mapping[str, Any], mesh: Mesh, *, accumulate: int = 1
         lead: tuple[str | None, ...] = (None,) if accumulate > 1 else ()
         axes = (*lead, "rows" if dims[0] == "r" else None)
         shape = tuple(array.shape[: len(axes)])
-        found[name] = NamedSharding(mesh, spec(axes, shape, mesh, what=f"batch array {name!r}"))
-    return found
+        layout[name] = NamedSharding(mesh, spec(axes, shape, mesh, what=f"batch array {name!r}"))
+    return layout
 
 
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     """Pins the layout of an activation inside jit; dimensions beyond the given axes are not split.
 
-    Without it the compiler may follow the weights' layout and copy activations (110 GB a chip, seen for XL on 256).
+    Without it the compiler may follow the weights' layout and copy activations (110 GB per chip for XL on 256).
     Outside `jax.set_mesh`, and on one device, x is returned as it is.
     """
     mesh = jax.sharding.get_abstract_mesh()
@@ -154,7 +154,7 @@ def product(x: jax.Array, kernel: jax.Array, axes: tuple[str | None, str | None]
     On a mesh each device multiplies its own rows with the whole weight, gathered over fsdp for this use; the gradient
     of the weight goes back to where the weight lies. This is written out because the compiler, left to itself,
     multiplies pieces of weights around a ring of devices (four times slower for gradients, seen for large, fsdp=16)
-    or reduces all gradients at once, in the end.
+    or reduces all gradients at once when the backward pass is over.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1 or not mesh.are_all_axes_auto:

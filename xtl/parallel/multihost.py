@@ -1,6 +1,8 @@
-"""Several hosts as one program: joining, waiting with deadlines, leaving together when preempted. One host is a case.
+"""Several hosts as one program: joining, waiting with deadlines, leaving together when preempted.
 
-Nothing here touches a device; `initialise` must come before the first JAX computation. docs/multihost.md tells how
+A host on its own goes through the same functions, which then wait for nobody.
+
+Nothing here touches a device; `initialise` must come before the first JAX computation. docs/multihost.md says how
 hosts are started and what happens when one dies.
 """
 
@@ -27,14 +29,14 @@ _watchdog: watchdog.Watchdog | None = None
 
 
 class Preempted(SystemExit):
-    """The process was told to stop (SIGTERM): the stage's state is saved, and the same command goes on from there."""
+    """SIGTERM asked the process to stop: the stage's state is saved, and the same command goes on from there."""
 
     def __init__(self) -> None:
         super().__init__(128 + signal.SIGTERM)  # the exit status of a process that SIGTERM ended
 
 
 class Alone(SystemExit):
-    """What failed here did not fail on the other hosts: no result of the stage, and no going on together either."""
+    """What failed here did not fail on the other hosts: the stage has no result, and this host must leave them."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(watchdog.EXIT_FAILED)
@@ -180,7 +182,7 @@ def is_first() -> bool:
 def barrier(name: str, *, deadline_s: float = BARRIER_SECONDS) -> None:
     """Wait until every process has come to the barrier of that name; an XtlError after the deadline says who has not.
 
-    Every name may be used once a run: put the step or the stage into it.
+    Every name may be used once per run: put the step or the stage into it.
     """
     if jax.process_count() == 1:
         return
@@ -214,14 +216,14 @@ def row_slice(mesh: jax.sharding.Mesh) -> tuple[int, int]:
 
 
 class Preemption:
-    """Whether the run should save and leave; asked once a step, and answered alike on every host."""
+    """Whether the run should save and leave; asked once per step, and answered alike on every host."""
 
     def __init__(self) -> None:
-        self._told = threading.Event()
+        self._sigterm = threading.Event()
 
     def __call__(self, step: int) -> bool:
         if jax.process_count() == 1:
-            return self._told.is_set()
+            return self._sigterm.is_set()
         from jax.experimental import multihost_utils  # JAX listens for SIGTERM itself once it has joined others
 
         return multihost_utils.reached_preemption_sync_point(step)
@@ -230,13 +232,13 @@ class Preemption:
 @contextlib.contextmanager
 def preemption() -> Iterator[Preemption]:
     """Listen for SIGTERM while a stage trains; the previous handler comes back afterwards."""
-    told = Preemption()
+    preempted = Preemption()
     listens = jax.process_count() == 1 and threading.current_thread() is threading.main_thread()
-    previous = signal.signal(signal.SIGTERM, lambda *_: told._told.set()) if listens else None
+    previous = signal.signal(signal.SIGTERM, lambda *_: preempted._sigterm.set()) if listens else None
     try:
-        yield told
+        yield preempted
     finally:
         if listens:
             signal.signal(signal.SIGTERM, previous if previous is not None else signal.SIG_DFL)
-    if listens and told._told.is_set():  # it came after the last step: all is saved, and the next launch evaluates
+    if listens and preempted._sigterm.is_set():  # after the last step: all is saved, the next launch evaluates
         raise Preempted

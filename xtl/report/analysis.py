@@ -5,9 +5,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from xtl.benchmark.aggregate import BENCHMARKS, MAIN_METRIC, overall
+from xtl.families import family
 from xtl.report.significance import Tests
 from xtl.runs.read import Run, Stage, is_english
 from xtl.runs.results import BASELINE, Cell
+from xtl.task import with_options
 from xtl.tasks import catalog
 
 
@@ -194,29 +196,16 @@ def retrieval_settings(run: Run) -> dict[str, list[str]]:
     settings: dict[str, list[str]] = {}
     for stage in run.units:
         for target in stage.evaluations:
-            if is_retrieval(target):
-                setting = retrieval_setting(stage, target)
-                if setting not in settings.setdefault(target, []):
-                    settings[target].append(setting)
+            text = setting(stage, target)
+            if text and text not in settings.setdefault(target, []):
+                settings[target].append(text)
     return settings
 
 
-def is_retrieval(target: str) -> bool:
-    """Whether a target is nearest-neighbour retrieval; no for one that the catalog does not know."""
-    return target in catalog() and catalog()[target].family == "retrieve"
-
-
-def retrieval_setting(stage: Stage, target: str) -> str:
-    """`layer 8 of 12, mean pooling, centred`"""
-    from xtl.families.retrieve import default_layer  # imports JAX
-
-    report = stage.evaluations[target]
-    options = {**catalog()[target].options, **stage.config["evaluate"][target]["options"], **report}
-    layers = stage.config["encoder"]["layers"]
-    layer = options.get("layer")
-    parts = [
-        f"layer {default_layer(layers) if layer is None else layer} of {layers}",
-        f"{options.get('pooling', 'mean')} pooling",
-        "centred" if options.get("centre") else "not centred",
-    ]
-    return ", ".join([*parts, "ratio margin over 4 neighbours"] if options.get("mining") else parts)
+def setting(stage: Stage, target: str) -> str:
+    """The settings of a stage's scores of a retrieval target (`layer 8 of 12, mean pooling, centred`); else ""."""
+    task = catalog().get(target)
+    if task is None or not task.retrieval:
+        return ""  # asking for a family imports JAX
+    options = {**stage.config["evaluate"][target]["options"], **stage.evaluations[target]}
+    return family(task).setting(with_options(task, options), stage.config["encoder"]["layers"])

@@ -12,11 +12,12 @@ import numpy as np
 from xtl.benchmark.prediction_files import file_path, kind_of, parse_predictions
 from xtl.data import sources
 from xtl.errors import XtlError
+from xtl.families import family
 from xtl.metrics import qa
 from xtl.metrics.retrieval import mean_average_precision, tatoeba_gold
 from xtl.metrics.tagging import chunks
 from xtl.runs.read import Stage
-from xtl.task import Loaded, Task, Text
+from xtl.task import Choice, Loaded, Task, Text
 from xtl.tasks import get_task
 
 CLOSE = 0.01  # points by which a recomputed score may differ from the recorded one
@@ -44,7 +45,7 @@ def ratios(stage: Stage, gold: Gold, *, metric: str) -> np.ndarray:
     recorded = stage.evaluations[task.name]["languages"][language].get(metric)
     if recorded is None:
         raise XtlError(f"{task.name} {language}: the test data has no labels")
-    kind = kind_of(task.name, task.family)
+    kind = kind_of(task.name, lambda _: family(task).file_kind(task))  # JAX only for tasks of no benchmark
     predicted = parse_predictions(file_path(f"{stage.folder}/predictions", task.name, language, kind), kind).trusted()
     pairs = np.array(_KINDS[kind](task, language, loaded, predicted, metric), float).reshape(-1, 2)
     score = 100 * pairs[:, 0].sum() / max(pairs[:, 1].sum(), 1e-12)
@@ -60,7 +61,7 @@ Pairs = list[tuple[float, float]]  # (numerator, denominator) of each example
 
 def _words(task: Task, language: str, loaded: Loaded, predicted: Sequence[Any], metric: str) -> Pairs:
     examples: Any = loaded.examples
-    right = [x.label if kind_of(task.name, task.family) == "choices" else task.labels[x.label] for x in examples]
+    right = [x.label if isinstance(x, Choice) else task.labels[x.label] for x in examples]
     return [(float(a == b), 1.0) for a, b in zip(right, predicted, strict=True)]
 
 

@@ -68,7 +68,7 @@ def problems(run: Run) -> dict[str, list[Any]]:
     ]
     collapsed = [(stage.name, str(stage.result["collapse"])) for stage in run.units if stage.result.get("collapse")]
     collapsed += [
-        (stage.name, f"{restarts.said(stage.result['restarts'])}, trained again lower")
+        (stage.name, f"{restarts.remark(stage.result['restarts'])}, trained again lower")
         for stage in run.units
         if stage.result.get("restarts")
     ]
@@ -141,7 +141,7 @@ def _evaluation(stage: Stage, task: str, report: Mapping[str, Any]) -> dict[str,
     metrics = list(dict.fromkeys(key for scores in report["languages"].values() for key in scores))
     metrics.sort(key=lambda key: (key != report["metric"], key == "n"))
     rows = {x: [_number(scores.get(key), key) for key in metrics] for x, scores in report["languages"].items()}
-    setting = analysis.retrieval_setting(stage, task) if analysis.is_retrieval(task) else ""
+    setting = analysis.setting(stage, task)
     return {"task": task, "split": report["split"], "metrics": metrics, "rows": rows, "setting": setting}
 
 

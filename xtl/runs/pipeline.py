@@ -196,14 +196,14 @@ class _Work:
 
     def ready(self) -> list[Unit]:
         """The units whose parents are done. Those behind a failed one are settled as blocked."""
-        found = []
+        ready = []
         for unit in list(self.open.values()):
             culprit = next((self.lost[parent] for parent in unit.parents if parent in self.lost), None)
             if culprit is not None:
                 self.settle(unit, "blocked", culprit)
             elif not any(parent in self.open for parent in unit.parents):
-                found.append(unit)
-        return found
+                ready.append(unit)
+        return ready
 
     def settle(self, unit: Unit, state: State, reason: str = "") -> None:
         """Take a unit off the list, and with a failure everything that starts from it."""

@@ -34,7 +34,7 @@ def give_up(stage: Stage, folder: Path, reason: str) -> None:
     files.write_json(folder / "restarts.json", record)
 
 
-def said(record: list[dict[str, Any]]) -> str:
+def remark(record: list[dict[str, Any]]) -> str:
     """`collapsed at 1e-05, 5e-06`, for tables."""
     rates = ", ".join(f"{one['learning_rate']:g}" for one in record)
     return f"collapsed at {rates}" if record else ""

@@ -1,4 +1,4 @@
-"""WORKDIR on disk: where a stage lives, what state it is in, who works on it. The layout is a contract (DESIGN 5).
+"""WORKDIR on disk: where a stage lives, what state it is in, who works on it. Scripts outside rely on the layout.
 
 A state is believed only from a whole status.json (written aside, synced, renamed), and "done" is written last. A stage
 is worked on under a file lock that the operating system takes back when its holder dies, however it dies.
@@ -29,7 +29,7 @@ class Workdir:
     """One WORKDIR, local or in an object store; several launches may share it."""
 
     def __init__(self, path: files.Pathish):
-        self.path: Path = _path(path)
+        self.path: Path = files.located(path).expanduser()
 
     @property
     def cache(self) -> Path:
@@ -44,10 +44,10 @@ class Workdir:
         return {p.name.rpartition("-")[2]: p for p in sorted(stages.iterdir())} if stages.exists() else {}
 
     def folder(self, fingerprint: str, name: str, *, known: Mapping[str, Path] | None = None) -> Path:
-        """The folder that holds this fingerprint, under whatever name, or the one to be made; `known` = folders()."""
+        """The folder that holds this fingerprint, under whatever name, or the one to create; `known` = folders()."""
         short = fingerprint[:SHORT]
-        found = (self.folders() if known is None else known).get(short)
-        return found or self.path / "stages" / f"{name}-{short}"
+        folders = self.folders() if known is None else known
+        return folders.get(short) or self.path / "stages" / f"{name}-{short}"
 
     def status(self, fingerprint: str, name: str, *, known: Mapping[str, Path] | None = None) -> Status:
         """What is on record about a stage; {"state": "pending"} where nothing is."""
@@ -111,13 +111,15 @@ class Workdir:
 
     def _with_states(self, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
         known = self.folders()
-        found = []
+        stages = []
         for entry in entries:
             status = self.status(entry["fingerprint"], entry["name"], known=known)
             folder = self.folder(entry["fingerprint"], entry["name"], known=known).name
             remark = remarked(status)
-            found.append({**entry, "folder": folder, "state": status["state"]} | ({"remark": remark} if remark else {}))
-        return found
+            stages.append(
+                {**entry, "folder": folder, "state": status["state"]} | ({"remark": remark} if remark else {})
+            )
+        return stages
 
     def write_plan(self, pipeline: str, entries: list[dict[str, Any]] | None = None) -> None:
         """Put a pipeline's stages in the place of what it had before, or only bring the states up to date."""
@@ -132,17 +134,9 @@ class Workdir:
 def remarked(status: Status) -> str:
     """What a reader of the results must know of a finished stage: that it collapsed, and was trained again."""
     result = status.get("result") or {}
-    again = restarts.said(result.get("restarts") or [])
+    again = restarts.remark(result.get("restarts") or [])
     still = f"looks collapsed: {result['collapse']}" if result.get("collapse") else "trained again" if again else ""
     return "; ".join(filter(None, [again, still]))
-
-
-def _path(path: files.Pathish) -> Path:
-    if files.is_remote(path):
-        from etils import epath
-
-        return epath.Path(path)  # pathlib's interface, on an object store
-    return Path(path).expanduser()
 
 
 def provenance() -> dict[str, Any]:

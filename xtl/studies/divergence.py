@@ -11,15 +11,17 @@ import numpy as np
 import pandas as pd
 
 from xtl import files
-from xtl.benchmark.prediction_files import file_path, kind_of
+from xtl.benchmark.prediction_files import file_path
 from xtl.errors import XtlError
+from xtl.families import family
 from xtl.report import p_values
 from xtl.report.labels import label_points
 from xtl.runs.results import SOURCE_LANGUAGE
 from xtl.studies import predictors, statistics, tables
 from xtl.studies.analysis import Analysis, Figure
-from xtl.studies.finished import Finished, family_of
+from xtl.studies.finished import Finished
 from xtl.studies.statistics import Estimate
+from xtl.tasks import get_task
 
 QUESTION = "Does the divergence between intermediate and target data predict the gain, and how robust it is?"
 
@@ -125,9 +127,9 @@ def _consistency(finished: Finished) -> pd.DataFrame | None:
         folder = files.join(stage.folder, "predictions")
         for target in stage.evaluations:
             languages = finished.languages_of(target)
-            if family_of(target) not in ("pair", "choice") or SOURCE_LANGUAGE not in languages:
+            kind = family(get_task(target)).file_kind(get_task(target))
+            if kind not in ("labels", "choices") or SOURCE_LANGUAGE not in languages:
                 continue
-            kind = kind_of(target, family_of(target))
             paths = {code: file_path(folder, target, code, kind) for code in languages}
             if not all(files.exists(path) for path in paths.values()):
                 continue

@@ -9,6 +9,7 @@ import pandas as pd
 from xtl.data import sources
 from xtl.data.settings import Data
 from xtl.errors import XtlError
+from xtl.families import family
 from xtl.runs.read import Run, Stage, read_run
 from xtl.runs.results import BASELINE
 from xtl.runs.workdir import Workdir
@@ -18,9 +19,9 @@ from xtl.studies.texts import text_of
 from xtl.tasks import get_task
 
 
-def family_of(target: str) -> str:
-    """The family of a task by name."""
-    return get_task(target).family
+def english_pool(target: str) -> bool:
+    """Whether a task looks for the sentences of a language among English ones (imports JAX)."""
+    return family(get_task(target)).english_pool
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,13 @@ class Finished:
         """The intermediate conditions without the baseline, sorted."""
         return sorted(set(self.scores["intermediate"]) - {BASELINE})
 
-    def of_family(self, *names: str) -> pd.DataFrame:
-        """The scores of the targets of these task families."""
-        return self.scores[self.scores["target"].map(family_of).isin(names)]
+    def against_english(self) -> pd.DataFrame:
+        """The scores of the targets that look for a sentence among English ones."""
+        return self.scores[self.scores["target"].map(english_pool)]
 
     def zero_shot(self) -> pd.DataFrame:
         """The scores of the targets that have English: all but retrieval."""
-        return self.scores[~self.scores["target"].map(family_of).isin(("retrieve", "dual"))]
+        return self.scores[~self.scores["target"].map(lambda target: get_task(target).retrieval)]
 
     def stage_of(self, target: str) -> Stage:
         """A stage that evaluated a target without intermediate training."""

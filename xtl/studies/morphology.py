@@ -13,7 +13,7 @@ from xtl.report.labels import label_points
 from xtl.runs.results import BASELINE, SOURCE_LANGUAGE
 from xtl.studies import predictors, statistics, tables
 from xtl.studies.analysis import Analysis, Figure
-from xtl.studies.finished import Finished, family_of
+from xtl.studies.finished import Finished, english_pool
 from xtl.studies.record import one_layer
 from xtl.studies.statistics import Estimate
 
@@ -106,7 +106,7 @@ def study(finished: Finished) -> Analysis:
             f"{stage.name} ({task})": stage.config["evaluate"][task]["options"]
             for stage in finished.run.units
             for task in stage.evaluations
-            if family_of(task) == "retrieve"
+            if english_pool(task)
         }
     )
     trained = finished.conditions
@@ -114,8 +114,8 @@ def study(finished: Finished) -> Analysis:
     languages = finished.languages.assign(mattr=measured["mattr"].reindex(finished.languages.index))
     relatives = None
     if finished.data.source != "world":
-        family = finished.languages["family"]
-        relatives = {code: tuple(family.index[family == family[code]]) for code in trained}
+        families = finished.languages["family"]
+        relatives = {code: tuple(families.index[families == families[code]]) for code in trained}
     rich = float(measured.loc[[code for code in trained if code != SOURCE_LANGUAGE], "mattr"].median())
     analysis = analyse(finished.scores, languages, relatives=relatives, rich=rich)
     analysis.tables["Richness of the training languages, on parallel text"] = measured

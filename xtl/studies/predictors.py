@@ -10,6 +10,7 @@ from xtl.data import sources
 from xtl.data.settings import Data
 from xtl.data.tokenizer import load_tokenizer
 from xtl.errors import XtlError
+from xtl.families import family
 from xtl.runs.read import Stage
 from xtl.runs.results import SOURCE_LANGUAGE
 from xtl.studies import measures
@@ -109,7 +110,7 @@ def _english(finished: Finished, target: str, count: int) -> list[str]:
     """English texts of a target: of its test data, of the pool of retrieval, else of what it is trained on."""
     task, stage = get_task(target), finished.stage_of(target)
     split, data = stage.evaluations[target]["split"], stage.settings.data
-    if task.family == "retrieve" or SOURCE_LANGUAGE in finished.languages_of(target):
+    if family(task).english_pool or SOURCE_LANGUAGE in finished.languages_of(target):
         return texts(task, SOURCE_LANGUAGE, split, data, count=count)
     return texts(get_task(task.train or target), SOURCE_LANGUAGE, "train", data, count=count)
 

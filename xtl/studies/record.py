@@ -11,6 +11,7 @@ from xtl import files
 from xtl.config.fingerprint import digest
 from xtl.config.schema import plain
 from xtl.errors import XtlError, nearest
+from xtl.families import family
 from xtl.runs.workdir import Workdir
 from xtl.tasks import get_task
 
@@ -33,7 +34,7 @@ def record(workdir: Workdir, pipeline: str, config: Any) -> None:
             f"{stage_name} ({task})": plain(entry["options"])
             for stage_name, stage in config.stages.items()
             for task, entry in stage.evaluate.items()
-            if get_task(task).family == "retrieve"
+            if family(get_task(task)).english_pool
         }
         one_layer(retrieval)
     files.write_json(workdir.path / "studies" / f"{pipeline}.json", study)

@@ -8,7 +8,7 @@ from xtl.studies.analysis import Analysis
 from xtl.studies.finished import Finished, read_finished, setting_in_words
 from xtl.studies.record import recorded
 
-STUDIES: dict[str, Callable[[Finished], Analysis]] = {
+ANALYSES: dict[str, Callable[[Finished], Analysis]] = {
     "typology": typology.study,
     "multilingual": multilingual.study,
     "divergence": divergence.study,
@@ -21,7 +21,7 @@ def analyse(workdir: Workdir, pipeline: str) -> Analysis:
     """The answer of a recorded study from what is done now. XtlError says what is still missing for it."""
     settings = recorded(workdir)[pipeline]
     finished = read_finished(workdir, pipeline, settings)
-    analysis = STUDIES[settings["name"]](finished)
+    analysis = ANALYSES[settings["name"]](finished)
     analysis.methods = f"{setting_in_words(finished)} {analysis.methods}"
     if finished.unlabelled:
         analysis.limits.append(f"{finished.unlabelled} scores are missing, because the test data has no labels.")

@@ -6,6 +6,7 @@ import regex
 from xtl.data import sources
 from xtl.data.settings import Data
 from xtl.errors import XtlError
+from xtl.families import family
 from xtl.runs.results import SOURCE_LANGUAGE
 from xtl.task import Choice, Example, Pair, Span, Tagged, Task, Text
 
@@ -41,7 +42,7 @@ def texts(task: Task, language: str, split: str, data: Data, *, count: int, limi
     pool of the first language, any other language for its queries.
     """
     side = ""
-    if task.family == "retrieve":
+    if family(task).english_pool:
         side = "pool" if language == SOURCE_LANGUAGE else "query"
     if side == "pool":
         language = next(iter(sources.languages(task, data, split=split)))

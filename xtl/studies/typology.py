@@ -93,7 +93,7 @@ def study(finished: Finished) -> Analysis:
     analysis.tables["Scores by condition (points): the gap is not the score"] = _levels(zero_shot)
     by_target = _by_target(zero_shot, languages, resamples=resamples)
     analysis.tables["Rank correlation of the gap with distance, by target"] = by_target
-    retrieval = finished.of_family("retrieve")
+    retrieval = finished.against_english()
     if len(retrieval):
         analysis.tables["Retrieval, apart: it has no English score"] = _retrieval(retrieval, languages)
     return analysis

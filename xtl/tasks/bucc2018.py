@@ -26,6 +26,7 @@ TASK = Task(
     splits=("dev", "test"),
     metric="f1",
     max_length=512,
+    retrieval=True,
     sizes={"dev": counts("de=1038 fr=929 ru=2374 zh=257"), "test": counts("de=9580 fr=9086 ru=14435 zh=1899")},
     files=Files(
         task="bucc2018",

@@ -19,6 +19,7 @@ TASK = Task(
     metric="map20",
     train="lareqa",
     max_length=256,
+    retrieval=True,
     sizes={"train": {"en": 87599}, "dev": {"en": 10570}, "test": 1190},
     files=Files(
         task="lareqa",

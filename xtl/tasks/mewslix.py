@@ -19,6 +19,7 @@ TASK = Task(
     metric="map20",
     train="mewslix",
     max_length=64,
+    retrieval=True,
     sizes={
         "train": {"en": 167719},
         "dev": counts("ar=318 de=326 en=316 es=311 fa=72 ja=310 pl=304 ro=145 ta=312 tr=262 uk=315"),

@@ -23,6 +23,7 @@ TASK = Task(
     splits=("test",),
     metric="accuracy",
     max_length=512,
+    retrieval=True,
     sizes={"test": dict.fromkeys(CODES | CODES_R, 1000) | FEWER},
     files=Files(
         task="tatoeba",

@@ -6,7 +6,7 @@ A stage keeps `checkpoints/<step>/` with the items
     heads/     the trained heads, beside encoder/
 and one JSON description (`about`): configs, provenance, progress, and an integer digest of every array. Orbax makes a
 step appear whole or not at all and finds truncated files, but not flipped bits: the digests do, at every load.
-A handoff made elsewhere (an import) is a folder with encoder/, heads/ and the same description.
+A handoff from elsewhere (an import) is a folder with encoder/, heads/ and the same description.
 """
 
 import functools
@@ -67,9 +67,11 @@ def named(tree: Tree) -> dict[str, Any]:
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
-def fingerprint(found: Mapping[str, int]) -> str:
+def fingerprint(digests_by_name: Mapping[str, int]) -> str:
     """Eight hex digits for a whole tree of digests: the same weights, the same name."""
-    total = functools.reduce(lambda a, b: (a * 16777619 ^ b) % 2**32, (v for _, v in sorted(found.items())), 2166136261)
+    total = functools.reduce(
+        lambda a, b: (a * 16777619 ^ b) % 2**32, (v for _, v in sorted(digests_by_name.items())), 2166136261
+    )
     return f"{total:08x}"
 
 
@@ -79,7 +81,7 @@ def fingerprint(found: Mapping[str, int]) -> str:
 class Checkpoints:
     """The checkpoints of one stage, newest last. Saves run in the background; their errors surface at the next call.
 
-    keep: how many of the newest stay; the newest one with a handoff always stays. note: told, in one line, of anything
+    keep: how many of the newest stay; the newest one with a handoff always stays. note: takes one line about anything
     unusual (a damaged checkpoint that was passed over). Use as a context manager: leaving waits for the last save.
     """
 
@@ -140,14 +142,14 @@ class Checkpoints:
             if not handoff or step in self._policy.handoffs:
                 return
             self._orbax.delete(step)
-        items, found = {"state": state}, {"state": digests(state)}
+        items, checks = {"state": state}, {"state": digests(state)}
         if handoff:
             self._policy.handoffs.add(step)
             items |= _handoff_items(state.params)
             for item in ("encoder", "heads"):
-                found[item] = _below(f"params/{item}/", found["state"])
+                checks[item] = _below(f"params/{item}/", checks["state"])
         self._pending = self._orbax.save_checkpointables_async(
-            step, items, force=True, custom_metadata=_description(about, found)
+            step, items, force=True, custom_metadata=_description(about, checks)
         )
 
     def restore(self, target: State) -> tuple[State, About] | None:
@@ -211,8 +213,8 @@ def save_encoder(folder: files.Pathish, params: Params, about: About) -> str:
     if files.exists(folder):
         raise XtlError(f"{folder} exists already: remove it or choose another name")
     items = _handoff_items(params)
-    found = {item: digests(tree) for item, tree in items.items()}
-    ocp.save_checkpointables(folder, items, custom_metadata=_description(about, found))
+    checks = {item: digests(tree) for item, tree in items.items()}
+    ocp.save_checkpointables(folder, items, custom_metadata=_description(about, checks))
     return folder
 
 
@@ -320,12 +322,12 @@ def _handoff_items(params: Params) -> dict[str, Tree]:
     return {"encoder": params.encoder, **({"heads": heads} if heads else {})}
 
 
-def _below(prefix: str, found: Mapping[str, int]) -> dict[str, int]:
-    return {name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)}
+def _below(prefix: str, checks: Mapping[str, int]) -> dict[str, int]:
+    return {name.removeprefix(prefix): value for name, value in checks.items() if name.startswith(prefix)}
 
 
-def _description(about: About, found: Mapping[str, Mapping[str, int]]) -> About:
-    whole = {**about, "format": FORMAT, "digests": {item: dict(values) for item, values in found.items()}}
+def _description(about: About, checks: Mapping[str, Mapping[str, int]]) -> About:
+    whole = {**about, "format": FORMAT, "digests": {item: dict(values) for item, values in checks.items()}}
     return {**whole, "checksum": _checksum(whole)}
 
 

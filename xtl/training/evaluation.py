@@ -3,22 +3,18 @@
 Also the stages that only evaluate what they start from.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from xtl.errors import XtlError
+from xtl.families import family
 from xtl.task import Task
 from xtl.tasks import get_task
 from xtl.training import handoff, state
-from xtl.training.evaluator import Evaluated, evaluate, evaluate_stage, evaluation_length
+from xtl.training.evaluator import Evaluation, evaluate_stage, evaluation_length
 from xtl.training.events import Done, Judged, Started
 from xtl.training.selection import majority_share
 from xtl.training.setup import Run
 from xtl.training.state import Params
-
-Options = Mapping[str, Mapping[str, Any]]  # head -> the options it was trained with
-
-LABELLED = ("pair", "choice", "tag")  # families whose predictions are a few labels: they can collapse onto one
 
 
 def judge(run: Run, params: Params, *, step: int) -> tuple[Judged, float | None]:
@@ -38,40 +34,18 @@ def judge(run: Run, params: Params, *, step: int) -> tuple[Judged, float | None]
         score=sum(averages.values()) / len(averages),
         scores=by_language if len(results) == 1 else averages,
     )
-    labels = [result.predictions.values() for result in results if result.task.family in LABELLED]
+    labels = [result.predictions.values() for result in results if family(result.task).few_labels]
     return judged, min((majority_share([p for each in lists for p in each]) for lists in labels), default=None)
 
 
-def _judged(run: Run, params: Params, task: Task) -> Evaluated:
-    select, stage = run.stage.select, run.stage
-    return evaluate(
-        params,
-        config=run.config,
-        task=task,
-        languages=select.languages,
-        split="dev",
-        data=stage.data,
-        tokenizer=run.tokenizer,
-        mesh=run.mesh,
-        max_length=evaluation_length(task, stage),
-        limit=select.examples,
-        head_options={name: dict(entry.options) for name, entry in stage.tasks.items()},
-        eval_rows=stage.system.eval_rows,
-        ahead=stage.system.prefetch,
-    )
+def _judged(run: Run, params: Params, task: Task) -> Evaluation:
+    select, length = run.stage.select, evaluation_length(task, run.stage)
+    return run.evaluator(params, task, select.languages, "dev", max_length=length, limit=select.examples, hold=True)
 
 
-def evaluate_finished(run: Run, params: Params, *, options: Options) -> dict[str, float | None]:
+def evaluate_finished(run: Run, params: Params) -> dict[str, float | None]:
     """The evaluations that the stage asks for, with the parameters it hands on; the averages by task."""
-    return evaluate_stage(
-        params,
-        run.stage,
-        run.folder,
-        mesh=run.mesh,
-        tokenizer=run.tokenizer,
-        head_options=options,
-        on_event=run.on_event,
-    )
+    return evaluate_stage(run.evaluator, params, run.stage, run.folder, on_event=run.on_event)
 
 
 def evaluate_only(run: Run) -> dict[str, Any]:
@@ -89,7 +63,8 @@ def evaluate_only(run: Run) -> dict[str, Any]:
         run.note(note)
     parameters = state.count_parameters(weights.params)
     run.on_event(Started(step=0, steps=0, parameters=parameters))
-    averages = evaluate_finished(run, weights.params, options={n: task.options for n, task in weights.heads.items()})
+    run.evaluator.head_options = {name: task.options for name, task in weights.heads.items()}
+    averages = evaluate_finished(run, weights.params)
     result = {"steps": 0, "origin": weights.origin, "parameters": parameters, "evaluations": averages}
     run.on_event(Done(result))
     return result

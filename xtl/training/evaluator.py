@@ -5,9 +5,10 @@ and scored by the task's family. All languages share one batch shape and so one 
 so every host runs the same number of steps. What a stage reports goes to eval/<task>.json and predictions/<task>/.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from xtl import files
+from xtl.benchmark import submission
 from xtl.config.schema import Stage
 from xtl.data import cache, sources
 from xtl.data.batches import EvalBatches
@@ -25,23 +27,35 @@ from xtl.data.tokenizer import Tokenizer
 from xtl.errors import XtlError
 from xtl.families import family
 from xtl.families.heads import head_for
+from xtl.families.interface import Scores
 from xtl.models.encoder import EncoderConfig
 from xtl.parallel import multihost
-from xtl.task import Loaded, Task, with_options
+from xtl.task import Example, Loaded, Task, with_options
 from xtl.tasks import get_task
-from xtl.training import events, state
+from xtl.training import events
 from xtl.training.events import OnEvent, ignore
 from xtl.training.state import Params
 from xtl.training.step import build_eval_step, place
 
 ROW_STEP = 64  # row lengths are its multiples: few shapes, and what the hardware likes
-BATCH_TOKENS = {"cpu": 2048}  # tokens a device and batch; elsewhere:
+BATCH_TOKENS = {"cpu": 2048}  # tokens per device and batch; elsewhere:
 ACCELERATOR_TOKENS = 16384
-MOST_SLOTS = 64  # segments a row
+MOST_SLOTS = 64  # segments per row
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class LanguageResult:
+    """One task in one language: the examples, a prediction for each (retrieval: for each query), and the scores."""
+
+    task: Task
+    language: str
+    examples: Sequence[Example]
+    predictions: Sequence[Any]
+    scores: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Evaluation:
     """One task on several languages. scores: language -> {metric: 0..100, "n"}; predictions: language -> list."""
 
     task: Task
@@ -49,7 +63,7 @@ class Evaluated:
     scores: dict[str, dict[str, float]]
     predictions: dict[str, Any]
     dropped: dict[str, dict[str, int]]  # language -> reason -> rows of the input that are no examples
-    sweep: dict[str, dict[str, list[float]]] = field(default_factory=dict)  # language -> pooling -> score by layer
+    details: dict[str, dict[str, Any]] = field(default_factory=dict)  # section -> language -> what the family adds
 
     @property
     def unlabelled(self) -> list[str]:
@@ -64,7 +78,7 @@ class Evaluated:
         return sum(scores[self.task.metric] for scores in self.scores.values()) / len(self.scores)
 
     def as_json(self) -> dict[str, Any]:
-        """The content of eval/<task>.json (DESIGN section 5)."""
+        """The content of eval/<task>.json."""
         result = {
             "task": self.task.name,
             "split": self.split,
@@ -72,97 +86,140 @@ class Evaluated:
             "languages": self.scores,
             "average": self.average,
         }
-        found = {"unlabelled": self.unlabelled, "dropped": self.dropped, "sweep": self.sweep}
-        return result | {key: value for key, value in found.items() if value}
+        more = {"unlabelled": self.unlabelled, "dropped": self.dropped, **self.details}
+        return result | {key: value for key, value in more.items() if value}
 
 
 # ---------------------------------------------------------------- one task
 
 
-def evaluate(
-    params: Params,
-    *,
-    config: EncoderConfig,
-    task: Task,
-    languages: Sequence[str],
-    split: str,
-    data: Data,
-    tokenizer: Tokenizer,
-    mesh: Mesh,
-    max_length: int = 0,
-    limit: int = 0,
-    options: Mapping[str, Any] | None = None,
-    head_options: Mapping[str, Mapping[str, Any]] | None = None,
-    eval_rows: int = 0,
-    ahead: int = 2,
-    on_event: OnEvent = ignore,
-) -> Evaluated:
-    """Predict and score one task in every language given.
+class Evaluator:
+    """Evaluates parameters. What does not depend on them is prepared once, and held while it is needed again.
 
-    params: {"encoder", "heads": {name: head}}; the head is the one `head_for` finds. max_length: pieces a segment (0:
-    the task's). limit: the first so many examples of each language (0: all). options go to the family.
-    head_options: the options that each head was trained with, which may decide its layers. eval_rows: rows
-    a batch (0: chosen from the lengths). XtlError when the data lacks a language or no head fits.
+    Each (task, language, split) is loaded once and its entry in the token cache opened (and so verified) once, over all
+    calls that hold it. Compiled steps are held by `build_eval_step`, one per (task with its options, batch shape).
     """
-    options = dict(options or {})
-    if limit and task.family == "retrieve":
-        raise XtlError(f"evaluate.{task.name}.limit: retrieval is scored against the whole pool; set it to 0")
-    thresholds = {}
-    if split == "test" and {**task.options, **options}.get("mining"):  # the threshold comes from dev, as in BUCC
-        mined = evaluate(
-            params,
-            config=config,
-            task=task,
-            languages=languages,
-            split="dev",
-            data=data,
-            tokenizer=tokenizer,
-            mesh=mesh,
-            max_length=max_length,
-            options=options,
-            eval_rows=eval_rows,
-            ahead=ahead,
-        )
-        thresholds = {language: scores["threshold"] for language, scores in mined.scores.items()}
-    max_length = max_length or min(task.max_length, config.max_positions - 2)
-    parts = {
-        language: encoded_part(
-            task, language, split, data=data, tokenizer=tokenizer, max_length=max_length, limit=limit, options=options
-        )
-        for language in languages
-    }
-    shape = batch_shape(list(parts.values()), mesh=mesh, rows=eval_rows)
-    head = head_for(task, {name: get_task(name) for name in params.heads})
-    task = with_options(task, {**(head_options or {}).get(head or "", {}), **options})
-    chosen = Params(params.encoder, {} if head is None else {head: params.heads[head]})
-    step = build_eval_step(config, task, mesh, tuple(sorted((k, _frozen(v)) for k, v in options.items())))
-    result = Evaluated(task, split, {}, {}, {})
-    for language, encoded in parts.items():
-        loaded = _limited(sources.load(task, language, split, data), limit)
-        examples = loaded.examples
-        if not len(examples):
-            raise XtlError(f"{task.name} {language} {split}: no examples to evaluate")
-        if loaded.dropped:
-            result.dropped[language] = dict(loaded.dropped)
-        batches = EvalBatches(encoded, family(task), **shape, tokenizer=tokenizer, host=multihost.row_slice(mesh))
-        outputs = batches.gather(list(_outputs(step, chosen, batches, mesh=mesh, ahead=ahead)))
-        predictions = family(task).decode(task, examples, encoded, outputs, **options)
-        known = {"gold": loaded.gold, **_anchor_free(task, language, split, data)}
-        if language in thresholds:
-            known["threshold"] = thresholds[language]
-        scores = family(task).score(task, language, examples, predictions, **known, **options)
-        if options.get("sweep") and task.family == "retrieve":
-            result.sweep[language] = family(task).sweep(task, examples, outputs, loaded.gold)
-        result.predictions[language] = predictions
-        result.scores[language] = {k: int(v) if isinstance(v, int) else float(v) for k, v in scores.items()}
-        on_event(events.Evaluated(task.name, split, language, scores))
-    return result
+
+    def __init__(
+        self,
+        config: EncoderConfig,
+        mesh: Mesh,
+        tokenizer: Tokenizer,
+        data: Data,
+        *,
+        head_options: Mapping[str, Mapping[str, Any]] | None = None,
+        eval_rows: int = 0,
+        ahead: int = 2,
+    ):
+        """head_options: the options that each head was trained with, which may decide its layers. eval_rows: rows per
+        batch (0: chosen from the lengths). ahead: batches that are assembled in advance."""
+        self.config, self.mesh, self.tokenizer, self.data = config, mesh, tokenizer, data
+        self.head_options, self.eval_rows, self.ahead = head_options or {}, eval_rows, ahead
+        self._loaded: dict[tuple, Loaded] = {}
+        self._encoded: dict[tuple, Encoded] = {}
+        self._batches: dict[tuple, dict[str, EvalBatches]] = {}  # by language, all of one shape
+
+    def __call__(
+        self,
+        params: Params,
+        task: Task,
+        languages: Sequence[str],
+        split: str,
+        *,
+        max_length: int = 0,
+        limit: int = 0,
+        options: Mapping[str, Any] | None = None,
+        hold: bool = False,
+        on_language: Callable[[LanguageResult], None] = lambda result: None,
+    ) -> Evaluation:
+        """Predict and score one task in every language given.
+
+        The head used is the one that `head_for` names. max_length: pieces per
+        segment (0: the task's). limit: the first so many examples of each language (0: all). options: laid over those
+        of the task. hold: keep examples and batches, because the same evaluation will be asked for again.
+        on_language is called as soon as a language is scored. XtlError when the data lacks a language or no head fits.
+        """
+        options, of = options or {}, family(task)
+        if limit and of.whole_pool:
+            raise XtlError(f"evaluate.{task.name}.limit: retrieval is scored against the whole pool; set it to 0")
+        head = head_for(task, {name: get_task(name) for name in params.heads})
+        carried: dict[str, Scores] = {}
+        if reference := of.reference_split(with_options(task, options), split):
+            more: dict[str, Any] = {"max_length": max_length, "options": options, "hold": hold}
+            first = self(params, task, languages, reference, **more)
+            carried = {language: of.carry(scores) for language, scores in first.scores.items()}
+        max_length = max_length or min(task.max_length, self.config.max_positions - 2)
+        before = {*self._loaded, *self._encoded, *self._batches}
+        batches_of = self._prepare(with_options(task, options), tuple(languages), split, max_length, limit)
+        # The head's own options decide its layers, not how examples become tokens.
+        task = with_options(task, {**self.head_options.get(head or "", {}), **options})
+        chosen = Params(params.encoder, {} if head is None else {head: params.heads[head]})
+        step = build_eval_step(self.config, task, self.mesh)
+        result = Evaluation(task, split, {}, {}, {})
+        for language, batches in batches_of.items():
+            loaded = self._load(task, language, split, limit)
+            if loaded.dropped:
+                result.dropped[language] = dict(loaded.dropped)
+            outputs = batches.gather(list(_outputs(step, chosen, batches, mesh=self.mesh, ahead=self.ahead)))
+            predictions = of.decode(task, loaded.examples, batches.encoded, outputs)
+            scores = of.score(task, language, loaded, predictions, carried.get(language))
+            result.predictions[language] = predictions
+            result.scores[language] = {k: int(v) if isinstance(v, int) else float(v) for k, v in scores.items()}
+            for section, content in of.details(task, loaded, outputs).items():
+                result.details.setdefault(section, {})[language] = content
+            on_language(LanguageResult(task, language, loaded.examples, predictions, result.scores[language]))
+            if not hold and (key := (task.name, language, split)) not in before:
+                del self._loaded[key]  # with forty languages, one set at a time is in memory
+        if not hold:
+            self._encoded = {key: value for key, value in self._encoded.items() if key in before}
+            self._batches = {key: value for key, value in self._batches.items() if key in before}
+        return result
+
+    def _prepare(
+        self, task: Task, languages: tuple[str, ...], split: str, max_length: int, limit: int
+    ) -> dict[str, EvalBatches]:
+        """The batches of each language, of one shape. XtlError for a language without examples."""
+        key = (task, languages, split, max_length, limit)
+        if key not in self._batches:
+            parts = {language: self._encode(task, language, split, max_length) for language in languages}
+            if limit:
+                parts = {language: first_examples(part, limit) for language, part in parts.items()}
+            for language, part in parts.items():
+                if not len(part):
+                    raise XtlError(f"{task.name} {language} {split}: no examples to evaluate")
+            shape = batch_shape(list(parts.values()), mesh=self.mesh, rows=self.eval_rows)
+            how = {**shape, "tokenizer": self.tokenizer, "host": multihost.row_slice(self.mesh)}
+            self._batches[key] = {x: EvalBatches(part, family(task), **how) for x, part in parts.items()}
+        return self._batches[key]
+
+    def _encode(self, task: Task, language: str, split: str, max_length: int) -> Encoded:
+        key = (task, language, split, max_length)
+        if key not in self._encoded:
+            self._encoded[key] = cache.encoded(
+                task,
+                language,
+                split,
+                encode=family(task).encode,
+                data=self.data,
+                tokenizer=self.tokenizer,
+                max_length=max_length,
+                train=False,
+                examples=lambda: self._load(task, language, split).examples,
+            )
+        return self._encoded[key]
+
+    def _load(self, task: Task, language: str, split: str, limit: int = 0) -> Loaded:
+        key = (task.name, language, split)
+        if key not in self._loaded:
+            self._loaded[key] = sources.load(task, language, split, self.data)
+        loaded = self._loaded[key]
+        return dataclasses.replace(loaded, examples=loaded.examples[:limit]) if limit else loaded
 
 
 def _outputs(
     step: Callable, params: Params, batches: EvalBatches, *, mesh: Mesh, ahead: int
 ) -> Iterator[dict[str, np.ndarray]]:
-    """The outputs of every batch, fetched one batch late: while one computes, the next is made and sent."""
+    """The outputs of every batch, fetched one batch late: while one computes, the next is assembled and sent."""
     with jax.set_mesh(mesh):
         pending = None
         for batch in prefetched(batches, ahead=ahead):
@@ -172,15 +229,6 @@ def _outputs(
             pending = running
         if pending is not None:
             yield jax.device_get(pending)
-
-
-def _anchor_free(task: Task, language: str, split: str, data: Data) -> dict[str, Any]:
-    """In the world, the sentences that share no word with English: shared words give retrieval for nothing."""
-    if task.family != "retrieve" or data.source != "world":
-        return {}
-    from xtl import world
-
-    return {"anchor_free": world.anchor_free(task, language, split, data.world)}
 
 
 # ---------------------------------------------------------------- encoded examples and batch shapes
@@ -195,12 +243,18 @@ def encoded_part(
     tokenizer: Tokenizer,
     max_length: int,
     limit: int,
-    options: Mapping[str, Any],
     train: bool = False,
 ) -> Encoded:
     """One language's examples from the token cache, the first `limit` of them (0: all)."""
     whole = cache.encoded(
-        task, language, split, data=data, tokenizer=tokenizer, max_length=max_length, train=train, options=options
+        task,
+        language,
+        split,
+        encode=family(task).encode,
+        data=data,
+        tokenizer=tokenizer,
+        max_length=max_length,
+        train=train,
     )
     return first_examples(whole, limit) if limit else whole
 
@@ -222,10 +276,6 @@ def first_examples(encoded: Encoded, count: int) -> Encoded:
         {name: column[:segments] for name, column in encoded.segment_columns.items()},
         {name: column[:stop] for name, column in encoded.example_columns.items()},
     )
-
-
-def _limited(loaded: Loaded, limit: int) -> Loaded:
-    return replace(loaded, examples=loaded.examples[:limit]) if limit else loaded
 
 
 def batch_shape(parts: Sequence[Encoded], *, mesh: Mesh, rows: int = 0) -> dict[str, Any]:
@@ -251,21 +301,15 @@ def batch_shape(parts: Sequence[Encoded], *, mesh: Mesh, rows: int = 0) -> dict[
     }
 
 
-def _frozen(value: Any) -> Any:
-    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
-
-
 # ---------------------------------------------------------------- a stage's evaluations
 
 
 def evaluate_stage(
+    evaluator: Evaluator,
     params: Params,
     stage: Stage,
     folder: files.Pathish,
     *,
-    mesh: Mesh,
-    tokenizer: Tokenizer,
-    head_options: Mapping[str, Mapping[str, Any]] | None = None,
     on_event: OnEvent = ignore,
 ) -> dict[str, float | None]:
     """Every task of `stage.evaluate`: writes eval/<task>.json and, for test sets, predictions/<task>/; skips what is
@@ -276,47 +320,40 @@ def evaluate_stage(
         path = files.join(folder, "eval", f"{name}.json")
         if not files.exists(path):
             task = get_task(name)
-            result = evaluate(
+
+            def report(judged: LanguageResult, split: str = entry.split) -> None:
+                on_event(events.Evaluated(judged.task.name, split, judged.language, judged.scores))
+                if split == "test" and multihost.is_first():
+                    write_predictions(judged, folder)
+
+            result = evaluator(
                 params,
-                config=state.encoder_config(stage),
-                task=task,
-                languages=entry.languages,
-                split=entry.split,
-                data=stage.data,
-                tokenizer=tokenizer,
-                mesh=mesh,
+                task,
+                entry.languages,
+                entry.split,
                 max_length=evaluation_length(task, stage),
                 limit=entry.limit,
                 options=entry.options,
-                head_options=head_options,
-                eval_rows=stage.system.eval_rows,
-                ahead=stage.system.prefetch,
-                on_event=on_event,
+                on_language=report,
             )
             if multihost.is_first():
-                if entry.split == "test":
-                    write_predictions(result, folder, data=stage.data, limit=entry.limit)
                 files.write_json(path, result.as_json())  # last: it says that the task is done
             multihost.barrier(f"evaluated/{folder}/{name}")
         averages[name] = files.read_json(path)["average"]
     return averages
 
 
-def write_predictions(result: Evaluated, folder: files.Pathish, *, data: Data, limit: int = 0) -> None:
-    """predictions/<task>/test-<language>.* of an evaluated test set, in the benchmark's own formats."""
-    from xtl.benchmark import submission
-
-    if result.task.family == "mlm":
-        return  # a loss, not predictions
-    for language, predictions in result.predictions.items():
-        examples = _limited(sources.load(result.task, language, result.split, data), limit).examples
-        threshold = result.scores[language].get("threshold", 0.0)
-        plain = family(result.task).written(predictions, threshold=threshold)
-        submission.write_predictions(files.join(folder, "predictions"), result.task, language, examples, plain)
+def write_predictions(judged: LanguageResult, folder: files.Pathish) -> None:
+    """predictions/<task>/test-<language>.* in the benchmark's own formats; nothing for a task that predicts nothing."""
+    of, task = family(judged.task), judged.task
+    if kind := of.file_kind(task):
+        content = of.file_content(judged.predictions, judged.scores)
+        to = files.join(folder, "predictions")
+        submission.write_predictions(to, task, judged.language, judged.examples, content, kind=kind)
 
 
 def evaluation_length(task: Task, stage: Stage) -> int:
-    """Pieces a segment: what the stage trains the task (or the one it is trained by) with, else the task's own."""
+    """Pieces per segment: what the stage trains the task (or the one it is trained by) with, else the task's own."""
     for name in (task.name, task.train):
         if name in stage.tasks:
             return stage.tasks[name].max_length

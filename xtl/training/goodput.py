@@ -37,7 +37,7 @@ class Goodput:
     def resume(self, step: int, *, outside: Callable[[float], None] = lambda seconds: None) -> None:
         """Go on from the newest mark at or before the step that was restored (0: nothing was).
 
-        outside: told of seconds that are lent out during training, so that its rates leave them out.
+        outside: takes the seconds that are lent out during training, so that its rates leave them out.
         """
         self._outside = outside
         if self._path is None or not files.exists(self._path):

@@ -20,7 +20,7 @@ from xtl.data.tokenizer import Tokenizer
 from xtl.errors import XtlError
 from xtl.families.heads import Heads, head_for, kept_head
 from xtl.models.encoder import EncoderConfig
-from xtl.models.hf import convert
+from xtl.models.hf.load import load_hf, read_config
 from xtl.models.locate import expanded, is_checkpoint
 from xtl.task import Task, with_options
 from xtl.tasks import get_task
@@ -50,7 +50,7 @@ def encoder_section(source: files.Pathish) -> dict[str, Any]:
         return dict(checkpoint.describe(checkpoint.find_encoder(expanded(source)))["encoder"])
     if not files.exists(expanded(source)) and expanded(source).count("/") != 1:
         raise XtlError(f"{source}: there is no such checkpoint")
-    shape = convert.read_config(expanded(source))
+    shape = read_config(expanded(source))
     return {key: getattr(shape, key) for key in types_of(Encoder) if hasattr(shape, key)}
 
 
@@ -116,7 +116,7 @@ def _from_checkpoint(
 
 def _from_hugging_face(source: str, config: EncoderConfig, mesh: Mesh, choose: Choose, seed: int) -> Handoff:
     key = jax.random.fold_in(jax.random.key(seed), 0)
-    loaded = convert.load_hf(expanded(source), config=config, mesh=mesh, key=key)
+    loaded = load_hf(expanded(source), config=config, mesh=mesh, key=key)
     available = {"mlm": get_task("mlm")} if loaded.lm_head is not None else {}
     heads = {name: available[name] for name in choose(available)}
     layout = jax.tree.map(lambda x: x.sharding, state.target(config, tuple(heads.values()), mesh).params)

@@ -68,7 +68,7 @@ def train(
                 exhausted = selection is not None and selection.exhausted
                 progress = replace(progress, finished=progress.step == steps or exhausted)
 
-                leave = session.told_to_leave(progress.step)
+                leave = session.asked_to_leave(progress.step)
                 if improved or progress.finished or leave or progress.step % every == 0:
                     # The best checkpoint is handed on or, where nothing is selected, the last.
                     last = progress.finished and selection is None
@@ -82,8 +82,7 @@ def train(
         whole = stepped = None  # type: ignore[assignment]  # the optimizer's memory is free for evaluation
 
     with clock("evaluating"):
-        options = {name: dict(entry.options) for name, entry in run.stage.tasks.items()}
-        averages = evaluate_finished(run, params, options=options)
+        averages = evaluate_finished(run, params)
     clock.mark(progress.step)
     result = {
         "steps": progress.step,

@@ -13,6 +13,7 @@ import jax
 
 from xtl.errors import XtlError
 from xtl.models import flops
+from xtl.parallel.chips import peak_flops
 from xtl.training.progress import Curve
 
 Record = dict[str, Any]
@@ -40,7 +41,7 @@ class Meter:
     ):
         self.model, self.predicted, self.devices, self.steps = model, predicted, devices, steps
         self.curve = [list(part) for part in curve or PARTS * [[0.0, 0]]]  # (sum of losses, steps) of each part
-        self.peak = flops.peak_flops(device_kind)
+        self.peak = peak_flops(device_kind)
         self._pending: list[tuple[int, str, Mapping[str, jax.Array]]] = []
         self._open()
 

@@ -1,7 +1,8 @@
 """AdamW with warm-up and decay, clipped jointly over encoder and active head. Hyper-parameters are data, not constants.
 
 They enter the compiled step as a small tree of scalars, so stages that differ only in them share one executable.
-Reference recipe: TASKS 9.2 (AdamW eps 1e-8, weight decay except bias and LayerNorm, clip 1.0, linear warm-up, decay).
+Reference recipe: jiant's (AdamW with eps 1e-8, no weight decay for biases and LayerNorm, clipping at 1.0, linear
+warm-up and decay).
 """
 
 import re

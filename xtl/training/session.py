@@ -12,6 +12,7 @@ import numpy as np
 from xtl import files, logs
 from xtl.data.prefetch import prefetched
 from xtl.errors import XtlError
+from xtl.families import family
 from xtl.parallel import multihost
 from xtl.tasks import get_task
 from xtl.training import checkpoint, handoff, setup, state
@@ -41,7 +42,7 @@ class Session:
 
     def __enter__(self) -> "Session":
         self._closing.enter_context(self.checkpoints)
-        self.told_to_leave = self._closing.enter_context(multihost.preemption())
+        self.asked_to_leave = self._closing.enter_context(multihost.preemption())
         return self
 
     def __exit__(
@@ -71,7 +72,7 @@ class Session:
         run.on_event(setup.started(run, whole, material.stream, step=progress.step, resumed=restored is not None))
         self.meter = Meter(
             run.config,
-            predicted=frozenset(name for name, task in material.tasks.items() if task.family == "mlm"),
+            predicted=frozenset(name for name, task in material.tasks.items() if family(task).predicted),
             devices=run.mesh.size,
             device_kind=run.mesh.devices.flat[0].device_kind,
             steps=run.stage.train.steps,
@@ -100,7 +101,7 @@ class Session:
 
     @contextlib.contextmanager
     def batches(self, progress: Progress) -> Iterator[Iterator[tuple[str, Batch]]]:
-        """(task, batch) of every step that is left, made ahead by threads that end with the context."""
+        """(task, batch) of every step that is left, assembled ahead by threads that end with the context."""
         stop = progress.step if progress.finished else self.run.stage.train.steps
         ahead = self.run.stage.system.prefetch
         stream = prefetched(self.material.stream, start=progress.step, stop=stop, ahead=ahead)
@@ -109,7 +110,7 @@ class Session:
 
     @contextlib.contextmanager
     def step(self, number: int, task: str, batch: Batch) -> Iterator[None]:
-        """Around the dispatch of step `number` (from 1): its time is told from compiling, nothing is sent unseen."""
+        """Around the dispatch of step `number` (from 1): compiling is timed apart, nothing is sent implicitly."""
         self.trace.before(number, wait=lambda: self.meter.read(all_steps=True))
         shape = (task, batch["ids_rt"].shape)
         kind = "training" if shape in self._compiled else "compiling"
@@ -170,7 +171,7 @@ class Session:
         return progress
 
     def leave(self) -> None:
-        """End the program, as it was told to, once the save under way is whole."""
+        """End the program, as it was asked to, once the save under way is whole."""
         self.checkpoints.wait()
         raise multihost.Preempted
 

@@ -19,15 +19,14 @@ from xtl.data.rows import Encoded
 from xtl.data.tokenizer import Tokenizer, load_tokenizer
 from xtl.errors import XtlError
 from xtl.families import family
-from xtl.models import flops
 from xtl.models.encoder import EncoderConfig
 from xtl.parallel import multihost
-from xtl.parallel.compiler_flags import compiler_flags
+from xtl.parallel.chips import chip_of, compiler_flags
 from xtl.parallel.mesh import make_mesh
 from xtl.task import Task, with_options
 from xtl.tasks import get_task
 from xtl.training import state
-from xtl.training.evaluator import encoded_part
+from xtl.training.evaluator import Evaluator, encoded_part
 from xtl.training.events import Note, OnEvent, Started, ignore
 from xtl.training.handoff import described_heads
 from xtl.training.state import State
@@ -46,6 +45,7 @@ class Run:
     mesh: Mesh
     config: EncoderConfig
     tokenizer: Tokenizer
+    evaluator: Evaluator
     on_event: OnEvent
 
     def note(self, text: str) -> None:
@@ -67,13 +67,23 @@ def prepare(
     config, tokenizer = state.encoder_config(stage), load_tokenizer(stage.data.tokenizer, stage.data.world)
     if tokenizer.vocab_size > config.vocab_size:
         raise XtlError(f"stage {stage.name}: {tokenizer.vocab_size} pieces do not fit vocab_size={config.vocab_size}")
+    mesh = make_mesh(vars(stage.system.mesh)) if mesh is None else mesh
     return Run(
         stage=stage,
         folder=folder if files.is_remote(folder) else Path(folder),
         source=stage.start if parent is None else parent,
-        mesh=make_mesh(vars(stage.system.mesh)) if mesh is None else mesh,
+        mesh=mesh,
         config=config,
         tokenizer=tokenizer,
+        evaluator=Evaluator(
+            config,
+            mesh,
+            tokenizer,
+            stage.data,
+            head_options={name: dict(entry.options) for name, entry in stage.tasks.items()},
+            eval_rows=stage.system.eval_rows,
+            ahead=stage.system.prefetch,
+        ),
         on_event=on_event,
     )
 
@@ -101,7 +111,7 @@ def gather(run: Run) -> tuple[Run, Material]:
     parts = {name: training_parts(task, run) for name, task in tasks.items()}
     stage = with_steps(run.stage, {name: sum(map(len, parts[name])) for name in tasks})
     run = replace(run, stage=stage)
-    kind = flops.chip(run.mesh.devices.flat[0].device_kind)
+    kind = chip_of(run.mesh.devices.flat[0].device_kind)
     flags = tuple(sorted(compiler_flags(kind, stage.system.flags).items()))
     steps = {name: build_train_step(run.config, task, run.mesh, flags) for name, task in tasks.items()}
     return run, Material(tasks, build_stream(run, tasks, parts), steps)
@@ -116,7 +126,6 @@ def training_parts(task: Task, run: Run) -> list[Encoded]:
         tokenizer=run.tokenizer,
         max_length=entry.max_length,
         limit=entry.limit,
-        options=entry.options,
         train=True,
     )
     return [encode(task, language, "train") for language in entry.languages]
@@ -154,7 +163,7 @@ def build_stream(run: Run, tasks: Mapping[str, Task], parts: Mapping[str, list[E
     )
 
 
-# ---------------------------------------------------------------- what is said of it
+# ---------------------------------------------------------------- descriptions
 
 
 def description(run: Run, tasks: Mapping[str, Task], origin: Mapping[str, Any]) -> dict[str, Any]:

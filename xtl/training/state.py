@@ -101,9 +101,9 @@ def encoder_graph(config: EncoderConfig) -> nnx.GraphDef:
 @functools.cache
 def head_graph(config: EncoderConfig, task: Task) -> nnx.GraphDef | None:
     """The head's structure; None for a task that has no head (retrieval)."""
-    build = getattr(family(task), "Head", None)
-    if build is None:
+    if not family(task).has_head:
         return None
+    build = family(task).head
     return nnx.split(nnx.eval_shape(lambda: build(config, task, rngs=nnx.Rngs(params=0))), nnx.Param)[0]
 
 
@@ -115,7 +115,7 @@ def _encoder(config: EncoderConfig, seed: jax.Array | int) -> nnx.State:
 
 def _head(config: EncoderConfig, task: Task, seed: jax.Array | int) -> nnx.State:
     rngs = nnx.Rngs(params=jax.random.fold_in(jax.random.key(seed), zlib.crc32(task.name.encode())))
-    return nnx.state(family(task).Head(config, task, rngs=rngs), nnx.Param)
+    return nnx.state(family(task).head(config, task, rngs=rngs), nnx.Param)
 
 
 def _with_heads(config: EncoderConfig, heads: Heads) -> Heads:

@@ -106,19 +106,17 @@ def batch_counts(batch: Batch) -> dict[str, jax.Array]:
 
 
 @functools.cache
-def build_eval_step(
-    config: EncoderConfig, task: Task, mesh: Mesh, options: tuple[tuple[str, Any], ...] = ()
-) -> Callable[[Params, Batch], dict[str, jax.Array]]:
+def build_eval_step(config: EncoderConfig, task: Task, mesh: Mesh) -> Callable[[Params, Batch], dict[str, jax.Array]]:
     """The jitted step(params, batch) -> the family's outputs, whole on every host. No dropout.
 
     params: the encoder and one head, which may have been trained under another task's name.
-    options: keyword arguments of the family's `outputs`, as pairs.
+    task: with the options of the evaluation (and of the head) laid over its own.
     """
     encoder_graph, head_graph = states.encoder_graph(config), states.head_graph(config, task)
 
     def eval_step(params: Params, batch: Batch) -> dict[str, jax.Array]:
         logits = forward(encoder_graph, head_graph, params, batch, key=None)
-        return family(task).outputs(logits, batch, **dict(options))
+        return family(task).outputs(task, logits, batch)
 
     return jax.jit(eval_step, out_shardings=states.everywhere(mesh))
 

@@ -17,7 +17,8 @@ is what matching shared pieces alone would score.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -36,7 +37,7 @@ from xtl.world.tokenizer import tokenizer
 
 __all__ = [
     "LANGUAGES", "Language", "World", "anchor_baseline", "anchor_free", "anchors", "distance", "labels", "languages",
-    "load", "make_world", "own_words", "tokenizer",
+    "load", "make_world", "own_words", "size", "tokenizer",
 ]  # fmt: skip
 
 Options = Mapping[str, Any] | World | None
@@ -54,6 +55,12 @@ def labels(task: Task) -> tuple[str, ...]:
     return task.labels or (CCG if kind_of(task) == "supertags" else ())
 
 
+def size(task: Task, split: str, options: Options = None) -> int:
+    """How many examples a task has in one language and split (training text: in a language of full data share)."""
+    world = make_world(options)
+    return world.documents if kind_of(task) == "text" and split == "train" else world.size(task.name, split)
+
+
 def load(task: Task, language: str, split: str, options: Options = None) -> Loaded:
     """Examples of one task, language and split; all splits are labelled, ids are the same in all languages.
 
@@ -66,11 +73,14 @@ def load(task: Task, language: str, split: str, options: Options = None) -> Load
     if language not in languages(task, world):
         raise XtlError(f"{task.name} pairs a language with English and does not exist in {language!r} itself")
     if kind == "text":
-        count = world.documents if split == "train" else world.size(task.name, split)
+        count = size(task, split, world)
         count = round(count * world.language(language).data_share) if split == "train" else count
         return Loaded(text.documents(world, language, split, count))
     if kind in text.RETRIEVAL:
-        return text.RETRIEVAL[kind](world, task, language, split, _sentences(world, task.name, split))
+        loaded = text.RETRIEVAL[kind](world, task, language, split, _sentences(world, task.name, split))
+        if kind not in TO_ENGLISH:
+            return loaded
+        return replace(loaded, anchor_free=_unshared(world, task.name, language, split, loaded.examples))
     # Translated training data is the translation of that of the task it trains on, as for XNLI.
     name = task.train or task.name if split == "train" else task.name
     g, say = grammar(world, language), KINDS[kind].say
@@ -83,13 +93,13 @@ def _items(world: World, kind: str, name: str, split: str) -> tuple[Any, ...]:
     """What the examples mean, in the order of their ids."""
     count, rng = world.size(name, split), world.rng("items", kind, name, split)
     free = round(count * world.anchor_free) if split != "train" else 0
-    made: list[Any] = []
+    items: list[Any] = []
     for n, unshared in ((count - free, False), (free, True)):
         if n:
             allowed = _own_everywhere(world) if unshared else None
             draw = Draw(world, rng, n, SPLITS.index(split), world.special.get(name, 0.0), allowed)
-            made += KINDS[kind].draw(draw)
-    return tuple(made[i] for i in rng.permutation(count))
+            items += KINDS[kind].draw(draw)
+    return tuple(items[i] for i in rng.permutation(count))
 
 
 @lru_cache(maxsize=64)
@@ -130,21 +140,26 @@ def anchor_free(task: Task, language: str, split: str, options: Options = None) 
     shared = anchor_ids(world, language)
     if kind == "text" or kind in ("answers", "entities"):
         words = tuple(anchors(language, world))
-        return frozenset(e.id for e in load(task, language, split, world).examples if not _starts(_said(e), words))
+        return frozenset(e.id for e in load(task, language, split, world).examples if not _starts(_text(e), words))
     if kind in text.RETRIEVAL:
-        free = {i for i, c in enumerate(_sentences(world, task.name, split)) if not concepts_in(c) & shared}
-        examples = load(task, language, split, world).examples
-        return frozenset(e.id for e in examples if int(e.id.split("-")[1]) in free)
+        return _unshared(world, task.name, language, split, load(task, language, split, world).examples)
     name = task.train or task.name if split == "train" else task.name
     items = _items(world, kind, name, split)
     return frozenset(f"{name}-{split}-{i:05d}" for i, item in enumerate(items) if not concepts_in(item) & shared)
+
+
+def _unshared(world: World, name: str, language: str, split: str, examples: Sequence[Example]) -> frozenset[str]:
+    """Ids of the texts of a retrieval task whose sentence has no content word shared with English."""
+    shared = anchor_ids(world, language)
+    free = {i for i, c in enumerate(_sentences(world, name, split)) if not concepts_in(c) & shared}
+    return frozenset(e.id for e in examples if int(e.id.split("-")[1]) in free)
 
 
 def _texts(loaded: Loaded) -> list[Text]:
     return [e for e in loaded.examples if isinstance(e, Text)]
 
 
-def _said(example: Example) -> str:
+def _text(example: Example) -> str:
     """All text of an example of retrieval or MLM."""
     assert isinstance(example, Text | Pair)
     return example.text if isinstance(example, Text) else f"{example.a} {example.b}"
@@ -160,11 +175,11 @@ def own_words(task: Task, language: str, split: str, options: Options = None) ->
     world = make_world(options)
     lexicon, shared = lexicons(world)[language], anchor_ids(world, language)
     stems = tuple(f for i, f in enumerate(lexicon.concepts) if i not in shared)
-    found = {}
+    own = {}
     for e in load(task, language, split, world).examples:
         assert isinstance(e, Tagged)
-        found[e.id] = tuple(w.startswith(stems) for w in e.words)
-    return found
+        own[e.id] = tuple(w.startswith(stems) for w in e.words)
+    return own
 
 
 def anchor_baseline(task: Task, language: str, split: str, options: Options = None, *, free: bool = False) -> float:

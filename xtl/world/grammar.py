@@ -119,8 +119,8 @@ class Lexicon(NamedTuple):
 def lexicons(world: World) -> dict[str, Lexicon]:
     """Forms of all languages. Only anchors are shared; no two other words or affixes of any two languages are equal."""
     english = {k: v[0] for k, v in FUNCTION_WORDS.items() if k not in UNUSED["weak"]}
-    made = {SOURCE: Lexicon(tuple(c.english for c in CONCEPTS), english, dict(WEAK))}
-    taken = {f.lower() for f in (*made[SOURCE].concepts, *english.values(), *WEAK.values())}
+    languages = {SOURCE: Lexicon(tuple(c.english for c in CONCEPTS), english, dict(WEAK))}
+    taken = {f.lower() for f in (*languages[SOURCE].concepts, *english.values(), *WEAK.values())}
     taken_affixes = set(WEAK.values())
     for code, language in world.table.items():
         if code == SOURCE:
@@ -156,8 +156,8 @@ def lexicons(world: World) -> dict[str, Lexicon]:
                 form = new((1, 2))
             taken_affixes.add(form)
             affixes[key] = form
-        made[code] = Lexicon(tuple(concepts), function, affixes)
-    return made
+        languages[code] = Lexicon(tuple(concepts), function, affixes)
+    return languages
 
 
 # ---------------------------------------------------------------- grammar
@@ -189,10 +189,10 @@ class Grammar:
 
     def phrase(self, phrase: Phrase, role: str) -> tuple[Word, ...]:
         """A participant as S, O, or with the index of its relation as place ("P0")."""
-        found = self._phrases.get((phrase, role))
-        if found is None:
-            found = self._phrases[phrase, role] = tuple(self._phrase(phrase, role))
-        return found
+        words = self._phrases.get((phrase, role))
+        if words is None:
+            words = self._phrases[phrase, role] = tuple(self._phrase(phrase, role))
+        return words
 
     def _noun_affixes(self, plural: bool, role: str) -> tuple[str, ...]:
         kind = self.language.affixation
@@ -267,22 +267,22 @@ class Grammar:
         front: a role (T or P) moved to the beginning; ask: the role (S, O, P) that a question word stands for;
         link: a linking word (because, so, then) before the clause.
         """
-        said = {"S": Part("S", self.phrase(clause.subject, "S")), "V": Part("V", self.verb(clause))}
+        by_role = {"S": Part("S", self.phrase(clause.subject, "S")), "V": Part("V", self.verb(clause))}
         if clause.state >= 0:
-            said["O"] = Part("O", (self.content(clause.state, category="A"),))
+            by_role["O"] = Part("O", (self.content(clause.state, category="A"),))
         elif clause.object is not None:
-            said["O"] = Part("O", self.phrase(clause.object, "O"))
+            by_role["O"] = Part("O", self.phrase(clause.object, "O"))
         if clause.place is not None:
-            said["P"] = Part("P", self.phrase(clause.place, f"P{clause.relation}"))
+            by_role["P"] = Part("P", self.phrase(clause.place, f"P{clause.relation}"))
         if clause.adverb >= 0:
-            said["T"] = Part("T", (self.content(clause.adverb, category="S|S"),))
+            by_role["T"] = Part("T", (self.content(clause.adverb, category="S|S"),))
         if ask:
-            said[ask] = Part("Q", (self._question(clause, ask),))
+            by_role[ask] = Part("Q", (self._question(clause, ask),))
         order = {"SVO": "SVOPT", "SOV": "STPOV", "VSO": "VSOPT"}[self.language.order]
         first = ask if ask and self.language.question == "first" else front
-        if first in said:
+        if first in by_role:
             order = first + order.replace(first, "")
-        parts = [said[role] for role in order if role in said]
+        parts = [by_role[role] for role in order if role in by_role]
         return [Part("L", (self.function(link),)), *parts] if link else parts
 
     def _question(self, clause: Clause, role: str) -> Word:

@@ -107,29 +107,30 @@ DRAWN = [f"q{a}{b}" for a in "ghijkl" for b in string.ascii_lowercase]  # codes,
 
 
 def draw(count: int, rng: np.random.Generator) -> dict[str, Language]:
-    """So many more languages: affixation and distance from English (1/9 to 8/9) in turn, so that every 24 hold each
-    pair of them once; the syntax is drawn among all of that distance, scripts come in turn. Fewer are the first of
-    more.
+    """`count` more languages; a smaller count gives the first ones of a larger.
+
+    Distance from English (1/9 to 8/9) and affixation take turns, so that 24 languages hold each pair of them once, and
+    so do scripts; the syntax is drawn among all of that distance.
     """
-    made = {}
+    drawn = {}
     for i, code in enumerate(DRAWN[:count]):
         unlike, affixation, script = 1 + i % 8, AFFIXATION[1 + i % 3], list(ALPHABETS)[i % len(ALPHABETS)]
         alike = _syntaxes()[unlike]
         about = f"drawn: {unlike} of {VALUES} values unlike English, {affixation}"
         syntax = alike[rng.integers(len(alike))]
-        made[code] = Language(code=code, about=about, affixation=affixation, script=script, **syntax)
-    return made
+        drawn[code] = Language(code=code, about=about, affixation=affixation, script=script, **syntax)
+    return drawn
 
 
 @functools.cache
 def _syntaxes() -> dict[int, list[dict[str, Any]]]:
-    """All there are, by how many values of their vectors are unlike English."""
-    found: dict[int, list[dict[str, Any]]] = {}
+    """Every combination of FEATURES, by how many values of its vector are unlike English."""
+    syntaxes: dict[int, list[dict[str, Any]]] = {}
     for values in itertools.product(*FEATURES.values()):
         syntax: dict[str, Any] = dict(zip(FEATURES, values, strict=True))
         unlike = VALUES * distance(replace(LANGUAGES[SOURCE], **syntax))
-        found.setdefault(round(unlike), []).append(syntax)
-    return found
+        syntaxes.setdefault(round(unlike), []).append(syntax)
+    return syntaxes
 
 
 def language_table(overrides: dict[str, dict[str, Any]], more: Mapping[str, Language]) -> dict[str, Language]:

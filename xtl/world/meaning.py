@@ -1,6 +1,6 @@
-"""What can be said in the world: concepts, facts about them, and propositions drawn from these; no language yet.
+"""What sentences of the world can mean: concepts, facts about them, and propositions drawn from these; no language yet.
 
-Shapes: N propositions drawn at a time, one integer array a slot.
+Shapes: N propositions drawn at a time, one integer array per slot.
 """
 
 import functools
@@ -149,7 +149,7 @@ def facts(world: World) -> Facts:
 
     def prefer(allowed: tuple[str, ...], alpha: float) -> np.ndarray:
         share = rng.dirichlet([alpha] * len(allowed))
-        share = 0.9 * share + 0.1 / len(allowed)  # no combination is impossible, so swapped roles can be said
+        share = 0.9 * share + 0.1 / len(allowed)  # no combination is impossible, so roles can be swapped
         weights = np.zeros(len(taking))
         for name, s in zip(allowed, share, strict=True):
             within = frequency[sorts == name] * rng.gamma(1.0, size=int((sorts == name).sum()))
@@ -204,6 +204,21 @@ def split_of(world: World, verb: np.ndarray, subject: np.ndarray, object_: np.nd
     return np.where(bucket == 8, 1, np.where(bucket == 9, 2, 0))
 
 
+# ---------------------------------------------------------------- propositions
+
+# Candidates drawn per proposition still wanted, by split: 80 % of the cores are train's, 10 % dev's, 10 % test's, and
+# some candidates have the same noun twice.
+CANDIDATES = (1.5, 12, 12)
+SPARE = 16  # candidates beyond that
+OWN_WORDS, OTHER_WORDS = 6.0, 0.3  # factors on the weights of the special domain's own words, and of all others, in it
+PLURAL, COUNTED = 0.35, 0.15  # probability of a plural; of one with a number word, among all phrases
+FUTURE = 0.3  # probability
+MODIFIERS = (0.8, 0.8, 0.8, 0.5)  # of quality of subject and object, place, adverb: factors on `modifiers`
+BITS = 16  # of the random numbers that choose among few
+# Columns of a candidate's numbers: one for each phrase, and then
+_NEGATED, _FUTURE, _ADVERB = 3, 4, 5
+
+
 def clauses(
     world: World,
     rng: np.random.Generator,
@@ -222,69 +237,137 @@ def clauses(
     special: probability of the special domain; allowed: the only concepts to use (None: all); modifiers: probability of
     each of quality, place and adverb.
     """
-    f = facts(world)
+    choices = _choices(facts(world), allowed, transitive=transitive)
+    propositions: list[Clause] = []
+    while len(propositions) < count:
+        missing = count - len(propositions)
+        candidates = _candidates(choices, rng, int(missing * CANDIDATES[split]) + SPARE, special, modifiers)
+        fitting = np.flatnonzero(candidates.fit(world, split))[:missing].tolist()
+        propositions += [candidates.clause(i, definite=definite, negated=negated) for i in fitting]
+    return propositions
 
+
+@dataclass(frozen=True)
+class _Choices:
+    """What propositions are drawn from: weights, and the concepts that they stand for.
+
+    Domain 0 is general speech, domain 1 the special domain; a row of subjects and objects is verb + domain * verbs.
+    """
+
+    facts: Facts
+    allowed: frozenset[int] | None
+    verbs: np.ndarray  # [domains, verbs]
+    intransitive: np.ndarray  # [verbs] bool
+    subjects: np.ndarray  # [domains * verbs, participants]
+    objects: np.ndarray  # [domains * verbs, participants]
+    places: np.ndarray  # [domains, participants]
+    qualities: np.ndarray  # [participants, qualities]
+    quality_words: np.ndarray  # [qualities] concept ids; so are the next two
+    adverbs: list[int]
+    number_words: list[int]
+    has_qualities: bool  # whether any quality is allowed
+
+
+def _choices(f: Facts, allowed: frozenset[int] | None, *, transitive: bool) -> _Choices:
     def usable(ids: Iterable[int]) -> np.ndarray:
         return np.array([allowed is None or int(i) in allowed for i in ids])
 
     def by_domain(weights: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        """Rows for general speech, then rows for the special domain, whose own words are far more frequent there."""
         own = np.array([CONCEPTS[int(i)].special for i in ids])
-        both = np.concatenate([weights * ~own, weights * np.where(own, 6.0, 0.3)])
+        both = np.concatenate([weights * ~own, weights * np.where(own, OWN_WORDS, OTHER_WORDS)])
         return np.maximum(both, 1e-12) * usable(ids)
 
-    bare_verbs = f.object_weights.sum(1) == 0
-    verbs = by_domain(f.verb_weights[None], f.verbs) * ~(bare_verbs & transitive)
-    subjects, objects, places = (
-        by_domain(w, f.participants) for w in (f.subject_weights, f.object_weights, f.place_weights[None])
+    intransitive = f.object_weights.sum(1) == 0
+    quality_words = [c.id for c in BY_KIND["adjective"] if c.type == "quality"]
+    adverbs, number_words = (
+        [c.id for c in BY_KIND[kind] if allowed is None or c.id in allowed] for kind in ("adverb", "number")
     )
-    ids = [c.id for c in BY_KIND["adjective"] if c.type == "quality"]
-    qualities = np.maximum(f.qualities, 1e-9) * usable(ids)
-    adverbs, numbers = ([c.id for c in BY_KIND[k] if allowed is None or c.id in allowed] for k in ("adverb", "number"))
-    made: list[Clause] = []
-    while len(made) < count:
-        n = int((count - len(made)) * (1.5 if split == 0 else 12)) + 16
-        domain = (rng.random(n) < special).astype(int)
-        verb = _draw(rng, verbs, domain)
-        row = verb + domain * len(f.verbs)
-        subject, object_ = _draw(rng, subjects, row), _draw(rng, objects, row)
-        place, relation = _draw(rng, places, domain), rng.integers(len(PLACES), size=n)
-        bare = bare_verbs[verb]
-        core_object = np.where(bare, -1, f.participants[object_])
-        good = split_of(world, f.verbs[verb], f.participants[subject], core_object) == split
-        good &= (subject != object_) & (place != object_)
-        rates = modifiers * np.array([0.8, 0.8, 0.8, 0.5])  # quality of subject and object, place, adverb
-        has = (rng.random((n, 4)) < rates) & [usable(ids).any(), usable(ids).any(), True, bool(adverbs)]
-        chance = rng.random((n, 6))
-        quality = np.array(ids)[np.stack([_draw(rng, qualities, s) for s in (subject, object_)], axis=1)]
-        pick = rng.integers(1 << 16, size=(n, 6))
+    return _Choices(
+        facts=f,
+        allowed=allowed,
+        verbs=by_domain(f.verb_weights[None], f.verbs) * ~(intransitive & transitive),
+        intransitive=intransitive,
+        subjects=by_domain(f.subject_weights, f.participants),
+        objects=by_domain(f.object_weights, f.participants),
+        places=by_domain(f.place_weights[None], f.participants),
+        qualities=np.maximum(f.qualities, 1e-9) * usable(quality_words),
+        quality_words=np.array(quality_words),
+        adverbs=adverbs,
+        number_words=number_words,
+        has_qualities=bool(usable(quality_words).any()),
+    )
 
-        def phrase(i: int, slot: int) -> Phrase:
-            concept = CONCEPTS[int(f.participants[(subject, object_, place)[slot][i]])]  # noqa: B023
-            if concept.kind != "noun":
-                return Phrase(concept.id, second=_second(concept, int(pick[i, slot]), allowed))  # noqa: B023
-            number = 1
-            if slot < 2 and chance[i, slot] < 0.35:  # noqa: B023
-                counted = numbers and chance[i, slot] < 0.15  # noqa: B023
-                number = 2 + numbers[pick[i, slot] % len(numbers)] if counted else 2  # noqa: B023
-            own = int(quality[i, slot]) if slot < 2 and has[i, slot] else -1  # noqa: B023
-            return Phrase(concept.id, own, number, bool(chance[i, 2 + slot] < definite))  # noqa: B023
 
-        for i in np.flatnonzero(good)[: count - len(made)].tolist():
-            placed = bool(has[i, 2])
-            made.append(
-                Clause(
-                    int(f.verbs[verb[i]]),
-                    phrase(i, 0),
-                    None if bare[i] else phrase(i, 1),
-                    negated=bool(pick[i, 3] < negated * (1 << 16)),
-                    future=bool(pick[i, 4] < 0.3 * (1 << 16)),
-                    relation=int(relation[i]) if placed else -1,
-                    place=phrase(i, 2) if placed else None,
-                    adverb=adverbs[pick[i, 5] % len(adverbs)] if has[i, 3] else -1,
-                )
-            )
-    return made
+@dataclass(frozen=True)
+class _Candidates:
+    """N propositions as they are drawn, before any is looked at."""
+
+    choices: _Choices
+    verb: np.ndarray  # [N] rows of Facts.verbs
+    phrases: tuple[np.ndarray, np.ndarray, np.ndarray]  # subject, object, place: [N] columns of Facts.participants
+    relation: np.ndarray  # [N] index into PLACES
+    has: np.ndarray  # [N, 4] bool: quality of subject, quality of object, place, adverb
+    chances: np.ndarray  # [N, 6] in [0, 1): number of subject and object, definiteness of all three phrases
+    quality: np.ndarray  # [N, 2] concept ids, for subject and object
+    numbers: np.ndarray  # [N, 6] of BITS bits
+
+    def fit(self, world: World, split: int) -> np.ndarray:
+        """[N] bool: whether the core is of the split, and subject, object and place are not the same."""
+        f, (subject, object_, place) = self.choices.facts, self.phrases
+        core_object = np.where(self.choices.intransitive[self.verb], -1, f.participants[object_])
+        of_split = split_of(world, f.verbs[self.verb], f.participants[subject], core_object) == split
+        return of_split & (subject != object_) & (place != object_)
+
+    def clause(self, i: int, *, definite: float, negated: float) -> Clause:
+        """Proposition i; definite and negated are probabilities."""
+        choices, numbers = self.choices, self.numbers[i]
+        placed = bool(self.has[i, 2])
+        return Clause(
+            int(choices.facts.verbs[self.verb[i]]),
+            self._phrase(i, 0, definite),
+            None if choices.intransitive[self.verb[i]] else self._phrase(i, 1, definite),
+            negated=bool(numbers[_NEGATED] < negated * (1 << BITS)),
+            future=bool(numbers[_FUTURE] < FUTURE * (1 << BITS)),
+            relation=int(self.relation[i]) if placed else -1,
+            place=self._phrase(i, 2, definite) if placed else None,
+            adverb=choices.adverbs[numbers[_ADVERB] % len(choices.adverbs)] if self.has[i, 3] else -1,
+        )
+
+    def _phrase(self, i: int, slot: int, definite: float) -> Phrase:
+        """The subject (slot 0), object (1) or place (2) of proposition i."""
+        choices, drawn = self.choices, int(self.numbers[i, slot])
+        concept = CONCEPTS[int(choices.facts.participants[self.phrases[slot][i]])]
+        if concept.kind != "noun":
+            return Phrase(concept.id, second=_second(concept, drawn, choices.allowed))
+        number = 1
+        if slot < 2 and self.chances[i, slot] < PLURAL:
+            counted = choices.number_words and self.chances[i, slot] < COUNTED
+            number = 2 + choices.number_words[drawn % len(choices.number_words)] if counted else 2
+        quality = int(self.quality[i, slot]) if slot < 2 and self.has[i, slot] else -1
+        return Phrase(concept.id, quality, number, bool(self.chances[i, 2 + slot] < definite))
+
+
+def _candidates(choices: _Choices, rng: np.random.Generator, n: int, special: float, modifiers: float) -> _Candidates:
+    """N propositions. The order of the draws is part of the world: data of equal options must stay equal."""
+    domain = (rng.random(n) < special).astype(int)
+    verb = _draw(rng, choices.verbs, domain)
+    row = verb + domain * len(choices.facts.verbs)
+    subject, object_ = _draw(rng, choices.subjects, row), _draw(rng, choices.objects, row)
+    place, relation = _draw(rng, choices.places, domain), rng.integers(len(PLACES), size=n)
+    possible = [choices.has_qualities, choices.has_qualities, True, bool(choices.adverbs)]
+    has = (rng.random((n, 4)) < modifiers * np.array(MODIFIERS)) & possible
+    chances = rng.random((n, 6))
+    quality = np.stack([_draw(rng, choices.qualities, participant) for participant in (subject, object_)], axis=1)
+    return _Candidates(
+        choices=choices,
+        verb=verb,
+        phrases=(subject, object_, place),
+        relation=relation,
+        has=has,
+        chances=chances,
+        quality=choices.quality_words[quality],
+        numbers=rng.integers(1 << BITS, size=(n, 6)),
+    )
 
 
 def _second(name: Concept, number: int, allowed: frozenset[int] | None) -> int:

@@ -23,7 +23,7 @@ class World:
     code_switch: probability that a content word of MLM text is replaced by its translation in another language
         (into English, and from English into all): an alignment planted by hand, off unless asked for.
     documents: MLM documents of a language with data_share 1.
-    train/dev/test: examples a task and language; `sizes` overrides by task name: {"mnli": 1000} (train) or
+    train/dev/test: examples per task and language; `sizes` overrides by task name: {"mnli": 1000} (train) or
         {"mnli": {"train": 1000, "test": 100}}.
     special: share of the special domain by task name (its own nouns and verbs); others use 0, MLM text .1.
     anchor_free: share of every dev and test set that is drawn without words that any language shares with English.

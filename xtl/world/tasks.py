@@ -1,4 +1,4 @@
-"""World counterparts of the tasks: what an item means (drawn once, the same for all languages), and how it is said.
+"""World counterparts of the tasks: what an item means (drawn once for all languages), and how a language expresses it.
 
 A kind of task is two functions. `draw` makes N items out of propositions; `say` turns one item into an example of one
 language. Equal ids are equal items, so every split of every task is exactly parallel over languages.
@@ -53,10 +53,10 @@ class Draw:
         return int(self.pick([i for i in same if i not in unlike] or same))
 
     def filtered(self, keep: Callable[[Clause], bool], **knobs: Any) -> list[Clause]:
-        made: list[Clause] = []
-        while len(made) < self.count:
-            made += [c for c in self.clauses(2 * self.count + 32, **knobs) if keep(c)]
-        return made[: self.count]
+        kept: list[Clause] = []
+        while len(kept) < self.count:
+            kept += [c for c in self.clauses(2 * self.count + 32, **knobs) if keep(c)]
+        return kept[: self.count]
 
 
 class Kind(NamedTuple):
@@ -216,11 +216,11 @@ def _draw_state(draw: Draw) -> list[tuple]:
 
 
 def _draw_reason(draw: Draw) -> list[tuple]:
-    """Two events; why somebody was as he was: the event told that fits, the other one, and two that were not told."""
+    """Two events, and why somebody was as he was: the event that fits, the other one, and two that did not happen."""
     f = facts(draw.world)
     items = []
-    told = draw.clauses(2 * draw.count, transitive=True, negated=0.0)
-    for clause, beside in zip(told[: draw.count], told[draw.count :], strict=True):
+    events = draw.clauses(2 * draw.count, transitive=True, negated=0.0)
+    for clause, beside in zip(events[: draw.count], events[draw.count :], strict=True):
         state = f.state[clause.verb]
         unfit = [v for v, s in f.state.items() if s != state and v != clause.verb and not CONCEPTS[v].special]
         beside = beside._replace(verb=draw.pick(unfit))
@@ -253,8 +253,8 @@ def _draw_object(draw: Draw) -> list[tuple]:
 def _say_events(g: Grammar, task: Task, id_: str, item: tuple) -> Example:
     prompt, link, choices, label = item
     ask = spell([g.function(link), ASK.words[0]]) if link else ""
-    said = tuple(g.text(clause, link=word) for word, clause in choices)
-    return Choice(id_, f"{g.text(prompt)} {ask}".rstrip(), said, label)
+    texts = tuple(g.text(clause, link=word) for word, clause in choices)
+    return Choice(id_, f"{g.text(prompt)} {ask}".rstrip(), texts, label)
 
 
 def _say_state(g: Grammar, task: Task, id_: str, item: tuple) -> Example:
@@ -425,17 +425,17 @@ def kind_of(task: Task) -> str:
 
 def concepts_in(item: Any) -> frozenset[int]:
     """All concepts that an item mentions."""
-    found: set[int] = set()
+    concepts: set[int] = set()
 
     def walk(x: Any) -> None:
         if isinstance(x, Phrase):
-            found.update((x.noun, x.quality, x.second, x.number - 2 if x.number > 2 else -1))
+            concepts.update((x.noun, x.quality, x.second, x.number - 2 if x.number > 2 else -1))
         elif isinstance(x, Clause):
-            found.update((x.verb, x.adverb, x.state))
+            concepts.update((x.verb, x.adverb, x.state))
             walk((x.subject, x.object, x.place))
         elif isinstance(x, tuple):
             for y in x:
                 walk(y)
 
     walk(item)
-    return frozenset(found - {-1})
+    return frozenset(concepts - {-1})

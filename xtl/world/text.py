@@ -1,15 +1,19 @@
 """World counterparts that are sets of sentences: MLM documents, and retrieval of translations, answers and entities."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from xtl.task import Loaded, Pair, Task, Text
 from xtl.world.grammar import ASK, STOP, Grammar, Word, grammar, lexicons, spell
 from xtl.world.language import SOURCE
-from xtl.world.meaning import BY_KIND, Clause, Phrase, clauses, facts
+from xtl.world.meaning import BY_KIND, Clause, Facts, Phrase, clauses, facts
 from xtl.world.options import SPLITS, World
+
+T = TypeVar("T")
 
 DOMAIN_IN_TEXT = 0.1  # share of the special domain in MLM text, unless the world says otherwise
 
@@ -25,67 +29,152 @@ def documents(world: World, code: str, split: str, count: int) -> list[Text]:
     share = world.special.get("mlm", DOMAIN_IN_TEXT)
     first, second = (clauses(world, rng, count, split=SPLITS.index(split), special=share) for _ in range(2))
     g = grammar(world, code)
-    forms, kinds = rng.random(count), rng.integers(1 << 16, size=count)
+    shares, numbers = rng.random(count), rng.integers(1 << 16, size=count)
     switch = _Switch(world, code, rng) if world.code_switch else None
-    made = []
-    for i, (a, b, form, n) in enumerate(zip(first, second, forms.tolist(), kinds.tolist(), strict=True)):
-        words = _document(g, a, b, form, n)
-        made.append(Text(f"{code}-{i:06d}", spell(switch(words) if switch else words)))
-    return made
+    texts = []
+    for i, (event, other, at, number) in enumerate(zip(first, second, shares.tolist(), numbers.tolist(), strict=True)):
+        words = _write(_Draft(g, event, other, _Number(number)), at)
+        texts.append(Text(f"{code}-{i:06d}", spell(switch(words) if switch else words)))
+    return texts
 
 
-def _document(g: Grammar, a: Clause, b: Clause, form: float, n: int) -> list[Word]:
-    f, known = facts(g.world), a.short()
-    told = g.words(a, front=("", "", "T", "P")[n % 4])
-    beside = g.words(b)
-    if form < 0.35:  # asked and answered, beside something else
-        roles = "S" + "O" * (a.object is not None) + "P" * (a.place is not None)
-        ask = roles[n % len(roles)]
-        asked = {"S": a.subject, "O": a.object, "P": a.place}[ask]
-        assert asked is not None
-        question = g.words(known._replace(adverb=-1), ask=ask)
-        answer = [*g.name(asked), *STOP.words]
-        texts = told + beside if n & 64 else beside + told
-        return question + answer + texts if n & 128 else texts + question + answer
-    if form < 0.45:  # asked for yes or no
-        word, asked_about = _doubt(a, b, n)
-        question = g.words(asked_about, mark=ASK)
-        return told + question + [g.function(word), *STOP.words]
-    if form < 0.65 and a.verb in f.state and not a.negated:  # what it led to
-        outcome = Clause(-1, known.subject, state=f.state[a.verb])
-        because = g.words(known.bare(), link="because")
-        if n % 4 == 0:
-            return told + g.words(outcome, link="so") + beside
-        if n % 4 == 1:
-            return beside + g.words(outcome) + because
-        if n % 4 == 2:
-            answer = [g.content(outcome.state, category="A"), *STOP.words]
-            return told + g.words(outcome, ask="O") + answer
-        return g.words(outcome, link="why", mark=ASK) + because
-    if form < 0.8 and a.verb in f.next_verb and not a.negated:  # what came next
-        return told + g.words(known.bare()._replace(verb=f.next_verb[a.verb]), link="then")
-    if form < 0.95:  # said again
-        return told + g.words(known)
-    return told + beside
+@dataclass(frozen=True)
+class _Number:
+    """The 16 random bits from which a document takes its small decisions. Decisions that share bits go together."""
+
+    bits: int
+
+    def one_of(self, options: Sequence[T]) -> T:
+        """By the lowest bits."""
+        return options[self.bits % len(options)]
+
+    def another_of(self, options: Sequence[T]) -> T:
+        """By the highest eight bits, so independently of `one_of` among 2, 4, ..., of `coin` and of `second_coin`."""
+        return options[(self.bits >> 8) % len(options)]
+
+    @property
+    def coin(self) -> bool:
+        return bool(self.bits & 1 << 6)
+
+    @property
+    def second_coin(self) -> bool:
+        return bool(self.bits & 1 << 7)
 
 
-def _doubt(a: Clause, b: Clause, n: int) -> tuple[str, Clause]:
-    """A question about clause a, and whether the answer is yes, no or perhaps (b tells what else might have been)."""
-    word = ("yes", "no", "perhaps")[n % 3]
-    asked = a.short() if n & 64 else a.known()
-    if not a.negated and n & 128:
+@dataclass(frozen=True)
+class _Draft:
+    """What a document is written from."""
+
+    g: Grammar
+    event: Clause
+    other: Clause  # an unrelated event
+    number: _Number
+
+    @property
+    def facts(self) -> Facts:
+        return facts(self.g.world)
+
+    @property
+    def opening(self) -> list[Word]:
+        """The event; half of the time its adverb or place comes first."""
+        return self.g.words(self.event, front=self.number.one_of(("", "", "T", "P")))
+
+    @property
+    def aside(self) -> list[Word]:
+        """The unrelated event."""
+        return self.g.words(self.other)
+
+
+def _question(draft: _Draft) -> list[Word]:
+    """The event is asked about and the answer given, before or after event and aside."""
+    g, event, number = draft.g, draft.event, draft.number
+    participants = {"S": event.subject, "O": event.object, "P": event.place}
+    role = number.one_of([role for role, phrase in participants.items() if phrase is not None])
+    phrase = participants[role]
+    assert phrase is not None
+    question = g.words(event.short()._replace(adverb=-1), ask=role)
+    answer = [*g.name(phrase), *STOP.words]
+    texts = draft.opening + draft.aside if number.coin else draft.aside + draft.opening
+    return question + answer + texts if number.second_coin else texts + question + answer
+
+
+def _yes_or_no(draft: _Draft) -> list[Word]:
+    answer, asked = _doubt(draft)
+    return [*draft.opening, *draft.g.words(asked, mark=ASK), draft.g.function(answer), *STOP.words]
+
+
+def _doubt(draft: _Draft) -> tuple[str, Clause]:
+    """What is asked about the event, and whether the answer is yes, no, or perhaps: about something else."""
+    event, other, number = draft.event, draft.other, draft.number
+    answer = number.one_of(("yes", "no", "perhaps"))
+    asked = event.short() if number.coin else event.known()
+    if not event.negated and number.second_coin:
         asked = asked.bare()
-    if word == "no":
-        asked = asked._replace(negated=not a.negated)
-    elif word == "perhaps":
-        ways = [asked._replace(subject=b.known().subject)] if b.subject.noun != a.subject.noun else []
-        if a.object is not None and b.object is not None:
-            ways += [asked._replace(object=b.known().object)] if a.object.noun != b.object.noun else []
-            ways += [asked._replace(verb=b.verb)] if a.verb != b.verb else []
+    if answer == "no":
+        asked = asked._replace(negated=not event.negated)
+    elif answer == "perhaps":
+        ways = [asked._replace(subject=other.known().subject)] if other.subject.noun != event.subject.noun else []
+        if event.object is not None and other.object is not None:
+            ways += [asked._replace(object=other.known().object)] if event.object.noun != other.object.noun else []
+            ways += [asked._replace(verb=other.verb)] if event.verb != other.verb else []
         if not ways:
             return "yes", asked
-        asked = ways[(n >> 8) % len(ways)]
-    return word, asked
+        asked = number.another_of(ways)
+    return answer, asked
+
+
+def _consequence(draft: _Draft) -> list[Word]:
+    """How the subject was afterwards: as a consequence, with its reason, asked for, or asked why."""
+    g, known = draft.g, draft.event.short()
+    outcome = Clause(-1, known.subject, state=draft.facts.state[draft.event.verb])
+    because = g.words(known.bare(), link="because")
+    match draft.number.one_of(("so", "because", "how", "why")):
+        case "so":
+            return draft.opening + g.words(outcome, link="so") + draft.aside
+        case "because":
+            return draft.aside + g.words(outcome) + because
+        case "how":
+            answer = [g.content(outcome.state, category="A"), *STOP.words]
+            return draft.opening + g.words(outcome, ask="O") + answer
+        case _:
+            return g.words(outcome, link="why", mark=ASK) + because
+
+
+def _sequel(draft: _Draft) -> list[Word]:
+    """What the subject did next to the same object."""
+    happens_next = draft.event.short().bare()._replace(verb=draft.facts.next_verb[draft.event.verb])
+    return draft.opening + draft.g.words(happens_next, link="then")
+
+
+def _repetition(draft: _Draft) -> list[Word]:
+    return draft.opening + draft.g.words(draft.event.short())
+
+
+def _unrelated(draft: _Draft) -> list[Word]:
+    return draft.opening + draft.aside
+
+
+class _Form(NamedTuple):
+    """One form of document; where it does not suit the event, the next one that does is taken."""
+
+    up_to: float  # cumulative share
+    write: Callable[[_Draft], list[Word]]
+    suits: Callable[[_Draft], bool] = lambda draft: True
+
+
+FORMS = (
+    _Form(0.35, _question),
+    _Form(0.45, _yes_or_no),
+    _Form(0.65, _consequence, lambda draft: draft.event.verb in draft.facts.state and not draft.event.negated),
+    _Form(0.80, _sequel, lambda draft: draft.event.verb in draft.facts.next_verb and not draft.event.negated),
+    _Form(0.95, _repetition),
+    _Form(1.00, _unrelated),
+)
+
+
+def _write(draft: _Draft, at: float) -> list[Word]:
+    """The document of the form that stands at a place in [0, 1) of the cumulative shares."""
+    return next(form for form in FORMS if at < form.up_to and form.suits(draft)).write(draft)
 
 
 class _Switch:
@@ -127,8 +216,8 @@ def distinct(world: World, name: str, split: str, allowed: Callable[[], frozense
             )
             for clause in drawn:
                 seen.setdefault(clause, free)
-    said = list(seen)
-    return tuple(said[i] for i in rng.permutation(count))
+    propositions = list(seen)
+    return tuple(propositions[i] for i in rng.permutation(count))
 
 
 def parallel(world: World, task: Task, code: str, split: str, drawn: Sequence[Clause]) -> Loaded:
@@ -182,7 +271,7 @@ def answers(world: World, task: Task, code: str, split: str, drawn: Sequence[Cla
     return Loaded([*queries, *pool], gold)
 
 
-FACTS = 3  # told of an entity
+FACTS = 3  # in the description of an entity
 
 
 def entities(world: World, task: Task, code: str, split: str, drawn: Sequence[Clause]) -> Loaded:
@@ -192,13 +281,14 @@ def entities(world: World, task: Task, code: str, split: str, drawn: Sequence[Cl
     sentence is about one of them.
 
     Training: pairs of a query and the description, in one language. There every mention has an entity of its own, and
-    many entities share a name: with one for each name, most batches would hold a right candidate as a wrong one too.
+    many entities share a name: with one entity per name, most batches would hold right candidates among the wrong ones.
     """
     rng, g, codes = world.rng("mentions", task.name, split), grammar(world, code), list(world.table)
     second = {"given": "family", "org_name": "org_noun"}
     named = [Phrase(a.id, second=b.id) for kind in second for a in BY_KIND[kind] for b in BY_KIND[second[kind]]]
-    told = clauses(world, world.rng("descriptions", task.name), FACTS * len(named), split=0, definite=1.0, negated=0.0)
-    known = [told[FACTS * e : FACTS * (e + 1)] for e in range(len(named))]
+    rng_facts, count = world.rng("descriptions", task.name), FACTS * len(named)
+    described = clauses(world, rng_facts, count, split=0, definite=1.0, negated=0.0)
+    known = [described[FACTS * e : FACTS * (e + 1)] for e in range(len(named))]
     mentions = [(clause, int(rng.integers(len(named))), int(rng.integers(FACTS))) for clause in drawn]
     if split == "train":
         other, pairs = _others(world, task, known), []
@@ -217,14 +307,14 @@ def entities(world: World, task: Task, code: str, split: str, drawn: Sequence[Cl
 
 
 def _others(world: World, task: Task, known: Sequence[Sequence[Clause]]) -> Callable[[int], list[Clause]]:
-    """A function from the number of a name to ever new facts, unlike all that is told of that name in dev and test."""
+    """A function from the number of a name to new facts at each call, none of which describe it in dev and test."""
 
     def draw() -> Iterator[Clause]:
         rng = world.rng("descriptions", task.name, "train")
         while True:
             yield from clauses(world, rng, 1000, split=0, definite=1.0, negated=0.0)
 
-    drawn, taken = draw(), [{_deed(fact) for fact in told} for told in known]
+    drawn, taken = draw(), [{_deed(fact) for fact in described} for described in known]
     return lambda e: list(islice((fact for fact in drawn if _deed(fact) not in taken[e]), FACTS))
 
 
@@ -238,11 +328,11 @@ def _described(g: Grammar, name: Phrase, known: Sequence[Clause]) -> str:
 
 
 def _mention(g: Grammar, name: Phrase, clause: Clause, fact: Clause) -> str:
-    """The clause, but of the name and what the fact says of it."""
+    """The clause with the name as its subject, and with verb and object of the fact."""
     words: list[str] = []
     for part in g.parts(clause._replace(verb=fact.verb, object=fact.object, subject=name)):
-        said = [w.form for w in part.words]
-        words += ["{", *said, "}"] if part.role == "S" else said
+        forms = [w.form for w in part.words]
+        words += ["{", *forms, "}"] if part.role == "S" else forms
     return f"{spell(g.name(name))}: {' '.join(words)}."
 
 

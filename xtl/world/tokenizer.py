@@ -15,15 +15,16 @@ MARKS = ".,?:!'\"-{}()"
 
 def pieces(world: World) -> list[str]:
     """All pieces but the special ones. Stems and affixes of every language come first, letters last."""
-    found: dict[str, None] = {}
+    stems_and_affixes: dict[str, None] = {}
     for lexicon in lexicons(world).values():
         for form in (*lexicon.concepts, *lexicon.function.values()):
-            found["▁" + form] = None
+            stems_and_affixes["▁" + form] = None
         for form in lexicon.affixes.values():
-            found[form] = None
-    letters = {c for piece in found for c in piece} | {c for row in ALPHABETS.values() for part in row for c in part}
+            stems_and_affixes[form] = None
+    letters = {c for piece in stems_and_affixes for c in piece}
+    letters |= {c for row in ALPHABETS.values() for part in row for c in part}
     letters |= set("abcdefghijklmnopqrstuvwxyz0123456789") | set(MARKS)
-    return [*found, *sorted(letters - set(found))]
+    return [*stems_and_affixes, *sorted(letters - set(stems_and_affixes))]
 
 
 def tokenizer(options: Mapping[str, Any] | World | None = None) -> Tokenizer:
@@ -36,12 +37,12 @@ def tokenizer(options: Mapping[str, Any] | World | None = None) -> Tokenizer:
         single = len(piece.removeprefix("▁")) <= 1
         vocabulary.append((piece, -20.0 if single else -10.0 + 0.01 * len(piece) * piece.startswith("▁")))
     vocabulary.append(("<mask>", 0.0))
-    made = Tokenizer(models.Unigram(vocabulary, unk_id=3, byte_fallback=False))
-    made.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
-    made.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
-    made.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIAL])
-    made.add_special_tokens([AddedToken("<mask>", lstrip=True, special=True, normalized=False)])
-    made.post_processor = processors.TemplateProcessing(
+    model = Tokenizer(models.Unigram(vocabulary, unk_id=3, byte_fallback=False))
+    model.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
+    model.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
+    model.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIAL])
+    model.add_special_tokens([AddedToken("<mask>", lstrip=True, special=True, normalized=False)])
+    model.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
     )
-    return made
+    return model

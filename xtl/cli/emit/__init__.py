@@ -5,19 +5,23 @@ plain `xtl run --stage=NAME` on every host of its slice, and skips what is done,
 what it works on, as on one machine.
 """
 
-from dataclasses import dataclass
+from __future__ import annotations
 
-from xtl.runs.pipeline import Graph
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the launcher in tpu/ takes jobset.py from here, and has the standard library alone
+    from xtl.runs.pipeline import Graph
 
 
 @dataclass(frozen=True)
 class Request:
-    """What every job runs: the command line of `xtl run` without its --stage, and what the engine is told of it."""
+    """What every job runs: the command line of `xtl run` without its --stage, and what the engine needs to know."""
 
     graph: Graph
     command: tuple[str, ...]  # xtl run --config=... --workdir=...
     workdir: str
-    topology: str = ""  # v5e:4x4
+    topology: str = ""  # v5e:4x4, 2*v5e:4x4
     image: str = ""
     queue: str = ""
 
@@ -32,8 +36,8 @@ class Siblings:
 
 def families(graph: Graph) -> list[Siblings]:
     """The units of a graph by parent, parents before children."""
-    found: dict[str, list[str]] = {}
+    children: dict[str, list[str]] = {}
     for unit in graph.units.values():
         parent = graph.units[unit.parents[0]].name if unit.parents else ""
-        found.setdefault(parent, []).append(unit.name)
-    return [Siblings(parent, tuple(stages)) for parent, stages in found.items()]
+        children.setdefault(parent, []).append(unit.name)
+    return [Siblings(parent, tuple(stages)) for parent, stages in children.items()]

@@ -33,18 +33,18 @@ def evaluate(args: Any) -> None:
 
 
 def _config(args: Any) -> Any:
-    """A pipeline of one stage that only evaluates; data as where the checkpoint was made, flags laid over it."""
+    """A pipeline of one stage that only evaluates; data as where the checkpoint was trained, flags laid over it."""
     from xtl.training import handoff
 
     path = Path(args.checkpoint).expanduser()
-    made_by = _stage_of(path)
+    trained_by = _stage_of(path)
     entry = {"languages": args.languages, "split": args.split}
     stage = config.stage("eval", phase="eval", start=str(path), evaluate={args.task: entry})
-    data = {key: value for key, value in made_by.get("data", {}).items() if key != "revision"}
-    made = config.pipeline("eval", encoder=handoff.encoder_section(path), data=data, stages=[stage])
+    data = {key: value for key, value in trained_by.get("data", {}).items() if key != "revision"}
+    pipeline = config.pipeline("eval", encoder=handoff.encoder_section(path), data=data, stages=[stage])
     for key, text in args.overrides.items():
-        config.override(made, key.removeprefix("config."), text)
-    return made
+        config.override(pipeline, key.removeprefix("config."), text)
+    return pipeline
 
 
 def _stage_of(path: Path) -> dict[str, Any]:

@@ -89,13 +89,13 @@ def _agree(choice: int) -> int:
 
 
 def _conclude(args: Any, graph: pipeline.Graph, workdir: Workdir, outcome: pipeline.Outcome) -> None:
-    found = results.collect(workdir, pipeline=graph.name)
-    made = results.table(found)
+    collected = results.collect(workdir, pipeline=graph.name)
+    table = results.table(collected)
     page = write_pages(workdir)
     console = cli.console(args)
-    if made.columns:
+    if table.columns:
         console.print()
-        for block in results_tables(made, width=console.width):
+        for block in results_tables(table, width=console.width):
             console.print(block)
             console.print()
     for name, reason in outcome.failed.items():
@@ -104,5 +104,5 @@ def _conclude(args: Any, graph: pipeline.Graph, workdir: Workdir, outcome: pipel
         print(f"xtl: stage {name} was not run: {culprit} failed", file=sys.stderr)
     console.print(f"results  {workdir.path / 'results.csv'}\nreport   {page}", soft_wrap=True, highlight=False)
     cli.write_json(
-        args, {**results.to_json(found), "done": outcome.done, "failed": outcome.failed, "blocked": outcome.blocked}
+        args, {**results.to_json(collected), "done": outcome.done, "failed": outcome.failed, "blocked": outcome.blocked}
     )

@@ -1,6 +1,5 @@
 """`xtl submit` and `xtl score`: the benchmark's predictions folder, written, validated, scored."""
 
-import contextlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from rich.table import Table as Grid
 
 from xtl import files
 from xtl.benchmark.aggregate import get_benchmark
-from xtl.benchmark.prediction_files import kind_of
 from xtl.benchmark.score import score_folder
 from xtl.benchmark.submission import assemble
 from xtl.benchmark.validation import validate
@@ -82,13 +80,11 @@ def _input(task: str, language: str, sections: Mapping[str, Any]) -> Loaded | No
         return None
 
 
-def _kinds() -> dict[str, str]:
-    """The kinds of the prediction files of all tasks that have one."""
-    kinds = {}
-    for name, task in catalog().items():
-        with contextlib.suppress(XtlError):
-            kinds[name] = kind_of(name, task.family)
-    return kinds
+def _file_kind(task: str) -> str:
+    """The kind of a predictions file that no benchmark knows: what the task's family writes."""
+    from xtl.families import family  # asking for one imports JAX
+
+    return family(catalog()[task]).file_kind(catalog()[task]) if task in catalog() else ""
 
 
 def score(args: Any) -> int:
@@ -96,7 +92,7 @@ def score(args: Any) -> int:
     for flag in ("predictions", "labels"):
         if not Path(getattr(args, flag)).is_dir():
             raise XtlError(f"--{flag}={getattr(args, flag)}: there is no such folder")
-    result = score_folder(args.predictions, args.labels, args.benchmark, kinds={} if args.benchmark else _kinds())
+    result = score_folder(args.predictions, args.labels, args.benchmark, others=_file_kind)
     console = cli.console(args)
     grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
     for head in ("task", "metric", "score", "languages", "all metrics"):

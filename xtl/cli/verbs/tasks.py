@@ -34,7 +34,7 @@ def record(task: Task) -> dict[str, Any]:
         "sources": [*(s for s in ("files", "hub", "tfds") if getattr(task, s) is not None), "world"],
         "languages": list(task.languages),
         "languages_xtreme_r": list(task.languages_r),
-        "languages_translated": [*task.options.get("translated", ())],  # type: ignore[misc]
+        "languages_translated": [*task.options.get("translated", ())],
         "splits": list(task.splits),
         "sizes": {split: dict(n) if isinstance(n, Mapping) else n for split, n in task.sizes.items()},
         "trained_on": task.train or (task.name if "train" in task.splits else ""),
@@ -51,12 +51,12 @@ def listing(shown: list[Task]) -> Grid:
     for head in ("task", "head", "metric", "languages", "train / dev / test", "trained on", "sources"):
         grid.add_column(head, no_wrap=head not in ("languages", "sources"), overflow="fold")
     for task in shown:
-        made = record(task)
+        facts = record(task)
         extra = f" + {len(task.languages_r)}" if task.languages_r else ""
         count = f"{len(task.languages)}{extra}" if len(task.languages) > 3 else " ".join(task.languages)
         sizes = " / ".join(_size(task, split) for split in ("train", "dev", "test"))
-        trained = made["trained_on"] if made["trained_on"] != task.name else ""
-        grid.add_row(task.name, task.family, task.metric, count, sizes, trained, " ".join(made["sources"]))
+        trained = facts["trained_on"] if facts["trained_on"] != task.name else ""
+        grid.add_row(task.name, task.family, task.metric, count, sizes, trained, " ".join(facts["sources"]))
     return grid
 
 

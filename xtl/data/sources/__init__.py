@@ -40,7 +40,7 @@ def load(task: Task, language: str, split: str, data: Data) -> Loaded:
 
 def every_language(task: Task) -> tuple[str, ...]:
     """The task's languages, those XTREME-R adds, and those with machine-translated training data."""
-    return (*task.languages, *task.languages_r, *task.options.get("translated", ()))  # type: ignore[misc]
+    return (*task.languages, *task.languages_r, *task.options.get("translated", ()))
 
 
 def languages(task: Task, data: Data, *, split: str | None = None) -> tuple[str, ...]:

@@ -113,7 +113,7 @@ def _examine_task(
                 _check_against_english(loaded.examples, english, result)
             if split == "train":
                 trained[language] = {_input(e) for e in loaded.examples}
-            elif task.family not in ("retrieve", "dual"):
+            elif not task.retrieval:
                 _check_overlap(loaded.examples, trained.get(language, set()), result)
     return checked, missing
 
@@ -130,7 +130,7 @@ def _check_set(task: Task, loaded: Loaded, result: Checked) -> None:
     _check_label_order(task, examples, result)
     _check_answers(examples, result)
     _check_repeats(examples, result)
-    if task.family == "retrieve":
+    if task.retrieval and "train" not in task.splits:  # where it is trained, its examples are pairs
         _check_retrieval(examples, loaded.gold, result)
     blank = sum(not _input(e).strip() for e in examples)
     if blank:
@@ -143,7 +143,7 @@ def _check_count(task: Task, result: Checked) -> None:
         expected = expected.get(result.language)
     result.expected = expected
     count = result.examples
-    if expected is None or task.family in ("retrieve", "dual"):
+    if expected is None or task.retrieval:
         return
     if count != expected:
         kind = "a part of the data" if count < expected else "more than the manifest has: another version"
@@ -245,10 +245,9 @@ def _check_labels(task: Task, examples: Sequence[Example], result: Checked) -> N
             hidden += 1
         else:
             counts.update(_word(task, label) for label in labels)
-    if hidden and task.family != "dual":
+    if hidden and not task.retrieval:
         result.notes["labels hidden: can be predicted, not scored"] = f"{hidden} of {len(examples)}"
-    if task.family != "retrieve":
-        result.labels = dict(counts.most_common(20))
+    result.labels = dict(counts.most_common(20))
     if sum(counts.values()) >= 10 * ENOUGH and len(counts) == 1:
         result.bad.append(f"every example has the label {next(iter(counts))!r}")
 

@@ -5,13 +5,12 @@ transformers' XLMRoberta and XLMRobertaXL classes.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from xtl.errors import XtlError
 from xtl.models.encoder import EncoderConfig
 
 # Weight here -> (how its elements lie there, name there). {n} is the layer.
@@ -64,6 +63,11 @@ FIELDS = {  # of EncoderConfig -> of config.json
 }
 
 
+def class_prefix(config: EncoderConfig) -> str:
+    """How the names of transformers' classes for such an encoder begin."""
+    return {"post": "XLMRoberta", "pre": "XLMRobertaXL"}[config.norm]
+
+
 def encoder_names(config: EncoderConfig) -> dict[str, tuple[str, str]]:
     """Path of every encoder weight -> (layout, name template in a Hugging Face file)."""
     table = dict(COMMON)
@@ -107,38 +111,30 @@ MLM = Head(
         "bias": ("vector", "V", "lm_head.bias"),
     },
 )
-HEADS = {  # by family
-    "mlm": MLM,
-    "pair": Head(
+_HEADS = (
+    MLM,
+    Head(
         "ForSequenceClassification",
         _linear("dense", "classifier.dense", "DD") | _linear("out", "classifier.out_proj", "DK"),
     ),
     # There the dense layer of the head is the encoder's pooler.
-    "choice": Head(
+    Head(
         "ForMultipleChoice",
         _linear("classifier/dense", "roberta.pooler.dense", "DD") | _linear("classifier/out", "classifier", "DK"),
         outputs=1,
     ),
-    "span": Head("ForQuestionAnswering", _linear("out", "qa_outputs", "DK"), outputs=2),
-    "tag": Head("ForTokenClassification", _linear("out", "classifier", "DK")),
-}
+    Head("ForQuestionAnswering", _linear("out", "qa_outputs", "DK"), outputs=2),
+    Head("ForTokenClassification", _linear("out", "classifier", "DK")),
+)
+HEADS = {head.architecture: head for head in _HEADS}
 
 
-def head(task: str, about: Mapping[str, Any]) -> Head:
-    """The head of a task, described as checkpoints do: {"family", "labels", "options"}.
-
-    Raises XtlError where none of transformers' classes computes the same.
-    """
-    family, labels = about["family"], tuple(about["labels"])
-    if family not in HEADS:
-        raise XtlError(f"the head of {task} (family {family}) has no counterpart in transformers")
-    if family in ("pair", "choice") and about["options"].get("head") != "hf":
-        raise XtlError(
-            f"the head of {task} has the pooler below its dense layer, as in jiant, and so no counterpart in "
-            f"transformers; one trained with tasks.{task}.options.head=hf has"
-        )
-    known = HEADS[family]
-    return known if known.outputs or family == "mlm" else replace(known, labels=labels, outputs=len(labels))
+def head(architecture: str, labels: Sequence[str] = ()) -> Head:
+    """The head of a class of transformers (`Family.head_of_transformers` names it), for a task with these labels."""
+    known = HEADS[architecture]
+    if known is MLM or known.outputs:
+        return known
+    return replace(known, labels=tuple(labels), outputs=len(labels))
 
 
 # ---------------------------------------------------------------- order of elements

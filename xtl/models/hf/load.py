@@ -1,17 +1,13 @@
-"""Encoders, and heads, from and to Hugging Face folders (safetensors), without PyTorch.
+"""Encoders, and heads, from Hugging Face folders (safetensors), without PyTorch.
 
 Reading is streamed: every host reads only the slices its devices hold, one weight at a time, so host memory stays near
-the size of one shard of one weight. Linear weights are [out, in] there and [in, out] here; query, key and value are
-one fused weight here, and the layers are stacked. Letters as in encoder.py.
+the size of one shard of one weight. Linear weights are [out, in] there and [in, out] here, and the layers are stacked
+here. Letters as in encoder.py.
 """
 
-import contextlib
 import json
-import math
-import os
 import re
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,13 +26,16 @@ from xtl.models.hf.names import (
     MLM,
     MODEL_TYPES,
     Head,
+    class_prefix,
     encoder_names,
     read_block,
     tensor_shape,
-    write_block,
 )
 from xtl.models.layers import dense_init
+from xtl.network import first_line, patiently
 from xtl.parallel import mesh as xtl_mesh
+
+Read = Callable[[tuple[slice, ...]], np.ndarray]  # index -> that block of a weight
 
 # ---------------------------------------------------------------- files
 
@@ -90,9 +89,7 @@ def find(source: str | Path) -> Path:
         return folder
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", str(source)):
         raise XtlError(f"{source}: there is no such folder (and it is no Hugging Face id)")
-    from huggingface_hub import snapshot_download
-
-    from xtl.network import first_line, patiently
+    from huggingface_hub import snapshot_download  # not needed for local folders
 
     patterns = ["config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*", "sentencepiece.bpe.model"]
     try:
@@ -123,7 +120,7 @@ def read_config(source: str | Path, **changes: Any) -> EncoderConfig:
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What loading found, in both directions."""
+    """What was read, what is missing there, and what is of no use here."""
 
     source: str
     read: int  # tensors used
@@ -133,9 +130,9 @@ class LoadReport:
 
     def __str__(self) -> str:
         lines = [f"{self.source}: {self.read} tensors read"]
-        for what, found in (("not in the file, made at random", self.initialised), ("not used", self.unexpected)):
-            if found:
-                lines.append(f"  {what}: {', '.join(found)}")
+        for what, weights in (("not in the file, made at random", self.initialised), ("not used", self.unexpected)):
+            if weights:
+                lines.append(f"  {what}: {', '.join(weights)}")
         return "\n".join(lines)
 
 
@@ -160,36 +157,69 @@ def load_hf(
 ) -> Loaded:
     """An encoder (and MLM head, if there is one) from a Hugging Face folder or hub id, float32, in the mesh's layout.
 
-    Without `config` it is read from config.json. `head` asks for a task's head, too (names.head makes it); its outputs
+    Without `config` it is read from config.json. `head` asks for a task's head, too (names.head gives it); its outputs
     are brought from the order of config.json's id2label, or of `labels`, into the task's. A pooler that the files lack
     (the published XLM-R has none) is made at random from `key` (default: key 0) and reported. Raises XtlError when any
     other weight is missing or has another shape than the config says, and when the labels are not the task's.
     """
     folder = find(source)
-    tensors = Tensors(folder)
     config = config or read_config(folder)
-    prefix = "roberta." if any(name.startswith("roberta.") for name in tensors) else ""
-    table = {path: (layout, prefix + template) for path, (layout, template) in encoder_names(config).items()}
-    used: set[str] = set()
+    weights = _EncoderWeights(folder, Tensors(folder), config)
+    initialised = []
 
-    def reader(path: str, shape: tuple[int, ...]) -> Callable[[tuple[slice, ...]], np.ndarray] | None:
-        """index -> that block of the weight; None when the files do not hold the weight."""
-        layout, template = table[path]
+    def load(keys: Any, weight: nnx.Variable) -> nnx.Variable:
+        path, shape = jax.tree_util.keystr(keys, simple=True, separator="/"), weight.get_value().shape
+        read = weights.reader(path, shape)
+        if read is None:
+            initialised.append(path)
+            read = _drawn(path, shape, jax.random.key(0) if key is None else key)
+        if mesh is None:
+            return weight.replace(_place(read, shape, None))
+        part = xtl_mesh.spec(weight.get_metadata("axes"), shape, mesh, what=path)
+        return weight.replace(_place(read, shape, NamedSharding(mesh, part)))
+
+    shapes = jax.eval_shape(lambda: nnx.state(Encoder(config, rngs=nnx.Rngs(params=0)), nnx.Param))
+    params = jax.tree_util.tree_map_with_path(load, shapes, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
+    tensors, used = weights.tensors, weights.used
+    has_lm_head = any(name in tensors for _, _, name in MLM.weights.values())
+    lm_head = _load_head(folder, tensors, MLM, config, used) if has_lm_head else None
+    wanted_head = None if head is None else _load_head(folder, tensors, head, config, used, labels)
+    rest = [name for name in tensors if name not in used]
+    ignored = tuple(sorted(name for name in rest if IGNORED.fullmatch(name)))
+    unexpected = tuple(sorted(set(rest) - set(ignored)))
+    report = LoadReport(str(source), len(used), tuple(initialised), unexpected, ignored)
+    return Loaded(config, params, lm_head, report, wanted_head)
+
+
+class _EncoderWeights:
+    """The encoder's weights in a folder's tensors; `used` collects the names of those that were asked for."""
+
+    def __init__(self, folder: Path, tensors: Tensors, config: EncoderConfig):
+        self.folder, self.tensors = folder, tensors
+        prefix = "roberta." if any(name.startswith("roberta.") for name in tensors) else ""
+        self.table = {path: (layout, prefix + template) for path, (layout, template) in encoder_names(config).items()}
+        self.used: set[str] = set()
+
+    def reader(self, path: str, shape: tuple[int, ...]) -> Read | None:
+        """What reads the weight at `path`; None for a pooler that the files lack.
+
+        XtlError if any other weight is missing, or has another shape than `shape`.
+        """
+        layout, template = self.table[path]
         stacked = path.startswith("layers/")
-        wanted = [template.format(n=n) for n in range(shape[0] if stacked else 1)]
-        missing = [name for name in wanted if name not in tensors]
+        names = [template.format(n=n) for n in range(shape[0] if stacked else 1)]
+        missing = [name for name in names if name not in self.tensors]
         if missing and path.startswith("pooler/"):
             return None
         if missing:
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-            raise XtlError(f"{folder}: tensor {missing[0]}{more} missing (weight {path})")
-        layers = [tensors.slice(name) for name in wanted]
-        one = shape[1:] if stacked else shape
-        for name, view in zip(wanted, layers, strict=True):
-            expected = tensor_shape(layout, one)
+            raise XtlError(f"{self.folder}: tensor {missing[0]}{more} missing (weight {path})")
+        layers = [self.tensors.slice(name) for name in names]
+        expected = tensor_shape(layout, shape[1:] if stacked else shape)
+        for name, view in zip(names, layers, strict=True):
             if tuple(view.get_shape()) != expected:
-                raise XtlError(f"{folder}: {name} has shape {tuple(view.get_shape())}, the config says {expected}")
-        used.update(wanted)
+                raise XtlError(f"{self.folder}: {name} has shape {tuple(view.get_shape())}, the config says {expected}")
+        self.used.update(names)
 
         def read(index: tuple[slice, ...]) -> np.ndarray:
             if not stacked:
@@ -201,31 +231,11 @@ def load_hf(
 
         return read
 
-    initialised = []
 
-    def load(keys: Any, weight: nnx.Variable) -> nnx.Variable:
-        path, shape = jax.tree_util.keystr(keys, simple=True, separator="/"), weight.get_value().shape
-        read = reader(path, shape)
-        if read is None:
-            initialised.append(path)
-            pooler = np.asarray(dense_init(jax.random.key(0) if key is None else key, shape, jnp.float32))
-            pooler = pooler if path.endswith("kernel") else np.zeros_like(pooler)
-            read = pooler.__getitem__
-        if mesh is None:
-            return weight.replace(_place(read, shape, None))
-        part = xtl_mesh.spec(weight.get_metadata("axes"), shape, mesh, what=path)
-        return weight.replace(_place(read, shape, NamedSharding(mesh, part)))
-
-    shapes = jax.eval_shape(lambda: nnx.state(Encoder(config, rngs=nnx.Rngs(params=0)), nnx.Param))
-    params = jax.tree_util.tree_map_with_path(load, shapes, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
-    has_lm_head = any(name in tensors for _, _, name in MLM.weights.values())
-    lm_head = _load_head(folder, tensors, MLM, config, used) if has_lm_head else None
-    wanted_head = None if head is None else _load_head(folder, tensors, head, config, used, labels)
-    rest = [name for name in tensors if name not in used]
-    ignored = tuple(sorted(name for name in rest if IGNORED.fullmatch(name)))
-    unexpected = tuple(sorted(set(rest) - set(ignored)))
-    report = LoadReport(str(source), len(used), tuple(initialised), unexpected, ignored)
-    return Loaded(config, params, lm_head, report, wanted_head)
+def _drawn(path: str, shape: tuple[int, ...], key: jax.Array) -> Read:
+    """A weight that no file holds: a matrix drawn as for training from scratch, a bias of zeros."""
+    weight = np.asarray(dense_init(key, shape, jnp.float32))
+    return (weight if path.endswith("kernel") else np.zeros_like(weight)).__getitem__
 
 
 def _place(read: Callable, shape: tuple[int, ...], sharding: NamedSharding | None) -> jax.Array:
@@ -250,7 +260,7 @@ def _load_head(
     lacking = sorted(name for _, _, name in head.weights.values() if name not in tensors)
     if lacking:
         is_of = ", ".join(_read_json(folder / "config.json").get("architectures") or ["no class"])
-        what = "MLM head" if head is MLM else f"head of {_family(config)}{head.architecture}"
+        what = "MLM head" if head is MLM else f"head of {class_prefix(config)}{head.architecture}"
         raise XtlError(f"{folder}: the {what} is not complete: {', '.join(lacking)} missing (config.json: {is_of})")
     order = _label_order(folder, head.labels, labels) if head.labels else None
     loaded: dict = {}
@@ -289,125 +299,3 @@ def _label_order(folder: Path, ours: Sequence[str], given: Sequence[str]) -> lis
 
 def _some(labels: Sequence[str]) -> str:
     return ", ".join(labels[:20]) + (", ..." if len(labels) > 20 else "")
-
-
-# ---------------------------------------------------------------- save
-
-
-def save_hf(
-    folder: str | Path,
-    config: EncoderConfig,
-    params: Mapping,
-    *,
-    head: tuple[Head, Mapping] | None = None,
-    pooler: bool = True,
-    files: Iterable[str | Path] = (),
-    shard_bytes: int = 5 * 10**9,
-) -> Path:
-    """Writes a new folder that transformers' XLMRoberta(XL) classes load: config.json and safetensors, float32.
-
-    `head` adds a head: (what it is there, its weights; (names.MLM, lm_head) for the MLM head). `pooler=False` leaves
-    the encoder's pooler out; a head that has one of its own takes its place. `files` (a tokenizer's) are copied along.
-    Weights are fetched one at a time, and written to several files when they exceed `shard_bytes`. On several hosts
-    every process must call this; the first one writes. The folder appears only when complete. Raises XtlError when it
-    exists already.
-    """
-    folder, first = Path(folder), jax.process_index() == 0
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise XtlError(f"{folder}: exists already; give a new folder")
-    kind, head_params = head or (None, {})
-    prefix = "roberta." if kind else ""
-    of_head: list[tuple[str, str, Any, int | None]] = []
-    if kind:
-        of_head = [(name, layout, _value(head_params, path), None) for path, (layout, _, name) in kind.weights.items()]
-    taken = {name for name, *_ in of_head}
-    sources: list[tuple[str, str, Any, int | None]] = []
-    for path, (layout, template) in encoder_names(config).items():
-        if path.startswith("pooler/") and (not pooler or prefix + template in taken):
-            continue
-        weight = _value(params, path)
-        layers = range(config.layers) if path.startswith("layers/") else (None,)
-        sources += [((prefix + template).format(n=n), layout, weight, n) for n in layers]
-    sources += of_head
-
-    sizes = [math.prod(np.shape(weight)[0 if n is None else 1 :]) * 4 for _, _, weight, n in sources]
-    shards = _split(sizes, shard_bytes)
-    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
-    with contextlib.ExitStack() as stack:
-        if first:
-            partial.mkdir(parents=True)
-            stack.callback(shutil.rmtree, partial, ignore_errors=True)
-        weight_map: dict[str, str] = {}
-        for number, members in enumerate(shards, 1):
-            one = len(shards) == 1
-            file = "model.safetensors" if one else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-            tensors: dict[str, np.ndarray] = {}
-            for name, layout, weight, n in (sources[i] for i in members):
-                tensors[name] = np.ascontiguousarray(write_block(layout, _fetch(weight, n)))
-            weight_map |= dict.fromkeys(tensors, file)
-            if first:
-                from safetensors.numpy import save_file
-
-                save_file(tensors, partial / file, metadata={"format": "pt"})
-        if first:
-            if len(shards) > 1:
-                index = {"metadata": {"total_size": sum(sizes)}, "weight_map": dict(sorted(weight_map.items()))}
-                (partial / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
-            (partial / "config.json").write_text(json.dumps(_their_config(config, kind), indent=2) + "\n")
-            for file_path in files:
-                shutil.copy(file_path, partial)
-            if folder.exists():
-                folder.rmdir()  # empty, as checked above
-            partial.rename(folder)
-    return folder
-
-
-def _family(config: EncoderConfig) -> str:
-    return {"post": "XLMRoberta", "pre": "XLMRobertaXL"}[config.norm]
-
-
-def _their_config(config: EncoderConfig, head: Head | None) -> dict:
-    kind = next(kind for kind, norm in MODEL_TYPES.items() if norm == config.norm)
-    fixed = {
-        "hidden_act": "gelu",
-        "type_vocab_size": 1,
-        "initializer_range": 0.02,
-        "bos_token_id": 0,
-        "eos_token_id": 2,
-    }
-    theirs = {name: getattr(config, field) for field, name in FIELDS.items()}
-    architecture = _family(config) + (head.architecture if head else "Model")
-    labels = dict(enumerate(head.labels)) if head else {}
-    if labels:
-        fixed |= {"id2label": labels, "label2id": {label: n for n, label in labels.items()}}
-    return {"architectures": [architecture], "model_type": kind, "dtype": "float32", **theirs, **fixed}
-
-
-def _value(tree: Mapping, path: str) -> Any:
-    node: Any = tree
-    for part in path.split("/"):
-        node = node[part]
-    return node.get_value() if isinstance(node, nnx.Variable) else node
-
-
-def _fetch(weight: Any, layer: int | None) -> np.ndarray:
-    """One layer of a weight (None: all of it) as numpy float32 on this host, wherever its shards are."""
-    weight = weight if layer is None else weight[layer]
-    if isinstance(weight, jax.Array) and not weight.is_fully_addressable:
-        from jax.experimental import multihost_utils
-
-        weight = multihost_utils.process_allgather(weight, tiled=True)
-    return np.asarray(weight, np.float32)
-
-
-def _split(sizes: Sequence[int], limit: int) -> list[list[int]]:
-    """Consecutive positions in groups of at most `limit` bytes (a larger one stands alone)."""
-    groups: list[list[int]] = [[]]
-    room = limit
-    for position, size in enumerate(sizes):
-        if groups[-1] and size > room:
-            groups.append([])
-            room = limit
-        groups[-1].append(position)
-        room -= size
-    return groups
