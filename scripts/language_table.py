@@ -1,4 +1,4 @@
-"""Compute the distance columns of xtl/studies/languages.csv again and print what changed; --write updates the file.
+"""Compute the distance columns of xtl/report/languages.csv again and print what changed; --write updates the file.
 
     pip install -e '.[typology]'                (urielplus)
     python scripts/language_table.py            compares, exit status 1 if a value differs
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-TABLE = Path(__file__).resolve().parent.parent / "xtl" / "studies" / "languages.csv"
+TABLE = Path(__file__).resolve().parent.parent / "xtl" / "report" / "languages.csv"
 ENGLISH = "eng"
 DIGITS = 4
 COMPLETED = {"syn_knn_cos": "syntax_knn", "pho_knn_cos": "phonology_knn", "inv_knn_cos": "inventory_knn"}

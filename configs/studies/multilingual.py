@@ -24,7 +24,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from xtl import config
-from xtl.studies import designs, multilingual
+from xtl.studies import designs
 from xtl.tasks import get_task
 from xtl.world import languages as languages_of_the_world
 
@@ -72,11 +72,11 @@ def get_config(arg: str = "") -> ConfigDict:
         trained_on["tydiqa_all"] = tuple(x for x in typed if x != "en")
     for fields in filter(None, conditions.values()):
         for task in fields["tasks"]:
-            multilingual.refuse_overlap(task, targets, split="train")
-            multilingual.refuse_overlap(task, targets, split="dev")  # it selects the checkpoint
+            designs.refuse_overlap(task, targets, split="train")
+            designs.refuse_overlap(task, targets, split="dev")  # it selects the checkpoint
     if not world:
         spoken = {target: get_task(target).languages for target in targets}
-        multilingual.refuse_spoken(spoken, trained_on=trained_on["tydiqa_all"])
+        designs.refuse_spoken(spoken, trained_on=trained_on["tydiqa_all"])
     stages, start, options = [], a.start or f"FacebookAI/xlm-roberta-{a.encoder}", {}
     if world:
         options = {"more_languages": a.more_languages}

@@ -1,13 +1,13 @@
 """Predictions folders: the formats as written, and every violation named with file and line or id."""
 
 import json
-from dataclasses import replace
 
 import pytest
 
 from xtl.benchmark.aggregate import XTREME
 from xtl.benchmark.prediction_files import file_path, kind_of, parse_predictions
-from xtl.benchmark.submission import WORDS, assemble, validate, write_labels, write_predictions
+from xtl.benchmark.submission import assemble, write_predictions
+from xtl.benchmark.validation import WORDS, validate
 from xtl.errors import XtlError
 from xtl.task import NLI, PANX_TAGS, UPOS, Choice, Loaded, Pair, Span, Tagged, Task, Text
 from xtl.tasks import catalog
@@ -52,7 +52,7 @@ def test_pair_tasks_are_written_as_label_words(tmp_path):
     assert content(write_predictions(tmp_path, PAWSX, "de", PAIRS, [1, 0])) == "1\n0\n"
 
 
-def test_tags_are_written_one_a_line_with_a_blank_line_after_each_sentence(tmp_path):
+def test_tags_are_written_one_per_line_with_a_blank_line_after_each_sentence(tmp_path):
     path = write_predictions(tmp_path, UDPOS, "de", SENTENCES[:2], [("DET", "NOUN"), (6,)])
     assert content(path) == "DET\nNOUN\n\nINTJ\n\n"
 
@@ -126,29 +126,6 @@ def test_carriage_returns_and_a_missing_last_line_feed_are_read(tmp_path):
     assert parse_predictions(str(tmp_path / "t.tsv"), "tags").trusted() == [["DET", "NOUN"], ["INTJ"]]
 
 
-def test_labels_are_written_in_the_same_formats(tmp_path):
-    assert content(write_labels(tmp_path, XNLI, "de", Loaded(PAIRS))) == "contradiction\nneutral\n"
-    assert content(write_labels(tmp_path, UDPOS, "de", Loaded(SENTENCES[:1]))) == "ADJ\nNOUN\n\n"
-    assert content(write_labels(tmp_path, TATOEBA, "de", Loaded(BITEXT, gold=GOLD))) == "1\n0\n"
-    squad = json.loads(content(write_labels(tmp_path, XQUAD, "de", Loaded(SPANS))))
-    question = squad["data"][0]["paragraphs"][1]["qas"][0]
-    assert question["id"] == "q-2" and [a["text"] for a in question["answers"]] == ["zwei", "zwei!"]
-    queries = [Text("m1", "x", "query")]
-    rankings = write_labels(tmp_path, MEWSLIX, "de", Loaded(queries, gold=(("m1", "Q1"), ("m1", "Q2"))))
-    assert json.loads(content(rankings)) == {"m1": ["Q1", "Q2"]}
-
-
-def test_hidden_labels_cannot_make_a_labels_folder(tmp_path):
-    with pytest.raises(XtlError, match="xnli de: 2 has no label"):
-        write_labels(tmp_path, XNLI, "de", Loaded([PAIRS[0], replace(PAIRS[1], label=None)]))
-    with pytest.raises(XtlError, match="xquad de: q-1 has no label"):
-        write_labels(tmp_path, XQUAD, "de", Loaded([replace(SPANS[0], answers=None)]))
-    with pytest.raises(XtlError, match="bucc2018 de: the corpus has no label"):
-        write_labels(tmp_path, BUCC, "de", Loaded(BITEXT))
-    with pytest.raises(XtlError, match="tatoeba de: en-1 has no label"):
-        write_labels(tmp_path, TATOEBA, "de", Loaded(BITEXT, gold=GOLD[:1]))
-
-
 # ---------------------------------------------------------------- validation
 
 LINES = {
@@ -203,7 +180,7 @@ def test_a_complete_folder_has_no_violations(folder):
         ("xnli/test-de.tsv", "neutral\nentails\n", "line 2: 'entails' is not one of contradiction entailment neutral"),
         ("xnli/test-de.tsv", "neutral\n", "1 lines instead of 2"),
         ("xnli/test-de.tsv", "neutral\n\n", "line 2: is blank"),
-        ("xnli/test-de.tsv", "neutral\ta\nneutral\n", "line 1: has several columns; one label a line"),
+        ("xnli/test-de.tsv", "neutral\ta\nneutral\n", "line 1: has several columns; one label per line"),
         ("xnli/test-de.tsv", "\ufeffneutral\nneutral\n", "line 1: starts with a byte order mark; write plain UTF-8"),
         ("pawsx/test-ja.tsv", "1\n2\n", "line 2: '2' is not one of 0 1"),
         ("udpos/test-th.tsv", "NOUN\nNN\n\nVERB\n", "line 2: 'NN' is not one of " + " ".join(UPOS)),
@@ -214,7 +191,7 @@ def test_a_complete_folder_has_no_violations(folder):
         (
             "panx/test-de.tsv",
             "Berlin\tB-LOC\nO\n\nO\n",
-            "line 1: has several columns; one tag a line",
+            "line 1: has several columns; one tag per line",
         ),
         ("xquad/test-el.json", '{"q-1": "x"}', "id q-2: has no prediction and scores 0"),
         ("xquad/test-el.json", '{"q-1": "x", "q-2": "", "q-3": ""}', "id q-3: is not an id of this test set"),
@@ -230,9 +207,9 @@ def test_a_complete_folder_has_no_violations(folder):
 )
 def test_each_violation_names_its_file_and_place(folder, file, text, expected):
     (folder / file).write_text(text, encoding="utf-8")
-    found = problems(folder, inputs=inputs)
-    assert any(problem.startswith(f"{file}: {expected}") for problem in found), found
-    assert all(problem.startswith(file) for problem in found)
+    violations = problems(folder, inputs=inputs)
+    assert any(problem.startswith(f"{file}: {expected}") for problem in violations), violations
+    assert all(problem.startswith(file) for problem in violations)
 
 
 def test_missing_files_and_tasks_are_named(folder):
@@ -256,9 +233,15 @@ def test_other_encodings_are_named(folder):
 
 def test_a_labels_folder_gives_counts_lengths_and_ids(folder, tmp_path):
     labels = tmp_path / "labels"
-    write_labels(labels, XNLI, "de", Loaded([*PAIRS, PAIRS[0]]))
-    write_labels(labels, PANX, "de", Loaded([Tagged("1", ("a", "b"), (0, 0)), Tagged("2", ("c", "d"), (0, 0))]))
-    write_labels(labels, XQUAD, "de", Loaded(SPANS[:1]))
+    question = {"id": "q-1", "question": "?", "answers": [{"text": "Wort", "answer_start": 4}]}
+    article = {"paragraphs": [{"context": "ein Wort", "qas": [question]}]}
+    for name, text in (
+        ("xnli/test-de.tsv", "contradiction\nneutral\ncontradiction\n"),
+        ("panx/test-de.tsv", "B-LOC\nB-LOC\n\nB-LOC\nB-LOC\n\n"),
+        ("xquad/test-de.json", json.dumps({"data": [article]})),
+    ):
+        (labels / name).parent.mkdir(parents=True)
+        (labels / name).write_text(text)
     assert problems(folder, labels=labels) == [
         "xnli/test-de.tsv: 2 lines instead of 3",
         "panx/test-de.tsv: line 4: sentence 2 has 1 tags for 2 words",
@@ -273,9 +256,8 @@ def test_xtreme_r_checks_choices_and_rankings(tmp_path):
     ):
         (tmp_path / name).mkdir()
         (tmp_path / name / file).write_text(text)
-    found = problems(tmp_path, benchmark="xtreme-r", tasks=("xcopa", "mewslix"))
-    found = [problem for problem in found if not problem.endswith("is missing")]
-    assert found == [
+    violations = problems(tmp_path, benchmark="xtreme-r", tasks=("xcopa", "mewslix"))
+    assert [problem for problem in violations if not problem.endswith("is missing")] == [
         'xcopa/test-et.jsonl: line 2: \'{"lable": 1}\' is not an object with a whole number "label"',
         'xcopa/test-et.jsonl: line 3: \'{"label": true}\' is not an object with a whole number "label"',
         "xcopa/test-et.jsonl: line 1: '2' is not one of 0 1",

@@ -3,7 +3,7 @@
 import pytest
 
 from xtl.data.sources.formats import columns, conllu, dual, plain, squad, text
-from xtl.data.sources.formats.base import Found, Place, distinct_ids
+from xtl.data.sources.formats.base import Place, SplitFiles, distinct_ids
 from xtl.data.sources.formats.examples import Labels, span
 from xtl.errors import XtlError
 from xtl.task import UPOS, Tagged, Text
@@ -12,7 +12,7 @@ TAGS = Labels("udpos", UPOS)
 
 
 def found(*paths, language="en", split="train", **options):
-    return Found(tuple(paths), language, split, language, options)
+    return SplitFiles(tuple(paths), language, split, language, options)
 
 
 def write(path, content):

@@ -86,8 +86,8 @@ def test_trap_15_2_script_only_repository_is_read_from_the_parquet_conversion(li
     parts = ("default/validation/0000.parquet", "default/train/0000.parquet", "default/train/0001.parquet")
     listed["allenai/cosmos_qa", "main"] = ("abc", ("README.md", "cosmos_qa.py"))
     listed["allenai/cosmos_qa", "refs/convert/parquet"] = ("def", parts)
-    found = hub.locate("allenai/cosmos_qa", "", "main")
-    assert found.sha == "def" and found.files == {"validation": [parts[0]], "train": [*parts[1:]]}
+    located = hub.locate("allenai/cosmos_qa", "", "main")
+    assert located.sha == "def" and located.files == {"validation": [parts[0]], "train": [*parts[1:]]}
 
 
 def test_script_without_conversion_is_one_line(listed):
@@ -97,9 +97,9 @@ def test_script_without_conversion_is_one_line(listed):
 
 
 def test_split_that_lacks_a_file_is_not_read_in_part():
-    found = hub.Located("owner/name", "", "abc", {"train": ["data/train-00000-of-00002.parquet"]})
+    located = hub.Located("owner/name", "", "abc", {"train": ["data/train-00000-of-00002.parquet"]})
     with pytest.raises(XtlError, match=r"owner/name: only 1 of 2 files of split 'train' are there"):
-        hub._tables(found, found.files, "train[:10]")
+        hub._tables(located, located.files, "train[:10]")
 
 
 def test_trap_15_3_stripped_contexts_are_repaired(serve):
@@ -182,8 +182,8 @@ def test_copa_and_commonsense_columns_of_the_hub(serve):
         }
     )
     assert (load("copa", "en", "dev").examples[0].label, load("copa", "en", "dev").examples[0].id) == (1, "7")
-    made = load("commonsenseqa", "en", "dev").examples[0]
-    assert (made.prompt, made.choices[made.label]) == ("Where?", "x")
+    example = load("commonsenseqa", "en", "dev").examples[0]
+    assert (example.prompt, example.choices[example.label]) == ("Where?", "x")
 
 
 def test_another_repository_of_the_same_task_can_be_chosen(serve):
@@ -332,7 +332,7 @@ def test_errors_that_are_not_of_the_network_pass_through(waits):
         network.patiently(failing(ZeroDivisionError()), what="x")
 
 
-def test_offline_mode_is_said_at_once(waits):
+def test_offline_mode_is_reported_at_once(waits):
     from huggingface_hub.errors import OfflineModeIsEnabled
 
     with pytest.raises(XtlError, match="the hub cannot be read: Cannot reach x: offline mode is enabled"):

@@ -4,6 +4,7 @@ import socket
 import sys
 import threading
 import time
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import SimpleNamespace
 
@@ -119,27 +120,27 @@ def test_one_language_of_a_mixed_set_is_picked_and_offsets_are_repaired(folder):
 
 
 def test_tags_are_put_in_our_order_by_their_names(folder):
-    made = load(folder, "panx", "sw", "dev").examples[0]
-    assert [PANX_TAGS[t] for t in made.tags] == ["B-PER", "O", "B-LOC"]
+    example = load(folder, "panx", "sw", "dev").examples[0]
+    assert [PANX_TAGS[t] for t in example.tags] == ["B-PER", "O", "B-LOC"]
 
 
 def test_trap_15_5_syntactic_words_are_taken_only_on_request(folder):
     with pytest.raises(XtlError, match=r"syntactic words.*data\.options\.udpos\.fusion=False"):
         load(folder, "udpos", "de", "test")
-    made = load(folder, "udpos", "de", "test", fusion=False).examples[0]
-    assert [UPOS[t] for t in made.tags] == ["ADP", "DET", "NOUN"]
+    example = load(folder, "udpos", "de", "test", fusion=False).examples[0]
+    assert [UPOS[t] for t in example.tags] == ["ADP", "DET", "NOUN"]
 
 
 def test_languages_nested_in_a_row_are_taken_apart(folder):
-    made = load(folder, "xnli", "sw", "test").examples[0]
-    assert (made.a, made.b, NLI[made.label]) == ("Barua ilifika.", "Iko hapa.", "entailment")
+    example = load(folder, "xnli", "sw", "test").examples[0]
+    assert (example.a, example.b, NLI[example.label]) == ("Barua ilifika.", "Iko hapa.", "entailment")
     with pytest.raises(XtlError, match="no hypothesis in 'fr'"):
         load(folder, "xnli", "fr", "test")
 
 
 def test_whole_contexts_are_prompts_where_the_split_is_lost(folder):
-    made = load(folder, "hellaswag", "en", "train").examples[0]
-    assert made.prompt.endswith("rope. he") and made.choices[0] == "ties it." and made.label == 3
+    example = load(folder, "hellaswag", "en", "train").examples[0]
+    assert example.prompt.endswith("rope. he") and example.choices[0] == "ties it." and example.label == 3
 
 
 def test_what_is_not_prepared_is_named_with_the_command(folder, monkeypatch):
@@ -273,7 +274,7 @@ def test_revision_follows_the_prepared_data(folder, tmp_path):
     task, data = get_task("mnli"), Data(source="tfds", root=str(folder))
     one = sources.revision(task, data, language="en", split="train")
     assert one == sources.revision(task, data, language="en", split="train")
-    assert one != sources.revision(task, {**data, "root": str(tmp_path)}, language="en", split="train")
+    assert one != sources.revision(task, replace(data, root=str(tmp_path)), language="en", split="train")
 
 
 def test_trap_15_4_tfds_bucc_is_not_offered():

@@ -178,14 +178,14 @@ def test_v2_search_finds_the_best_of_all_thresholds_without_ties(questions):
     gold = {str(i): [answer] if has else [] for i, (has, answer, _, _) in enumerate(questions)}
     best = {str(i): text for i, (_, _, text, _) in enumerate(questions)}
     null_scores = {str(i): float(score) for i, (_, _, _, score) in enumerate(questions)}
-    found = squad_v2(gold, best, null_scores=null_scores)
+    scores = squad_v2(gold, best, null_scores=null_scores)
     for name in ("em", "f1"):
         tried = [
             squad_v2(gold, best, null_scores=null_scores, threshold=threshold)[name]
             for threshold in [min(null_scores.values()) - 1, *null_scores.values()]
         ]
-        assert found[f"best_{name}"] == pytest.approx(max(tried))
-        threshold = found[f"best_{name}_threshold"]
+        assert scores[f"best_{name}"] == pytest.approx(max(tried))
+        threshold = scores[f"best_{name}_threshold"]
         assert squad_v2(gold, best, null_scores=null_scores, threshold=threshold)[name] == pytest.approx(max(tried))
 
 

@@ -152,8 +152,8 @@ def test_of_equal_f1_the_earlier_rank_gives_the_threshold():
 def test_threshold_reaches_the_best_f1_of_all_thresholds_when_scores_differ(scores, gold):
     candidates = {(str(i), str(i)): s + i / 1000 for i, s in scores.items()}
     wanted = {(str(i), str(i)) for i in gold}
-    found = pair_f1(wanted, above(candidates, best_threshold(candidates, wanted)))["f1"]
-    assert found == pytest.approx(max(pair_f1(wanted, above(candidates, t))["f1"] for t in candidates.values()))
+    f1 = pair_f1(wanted, above(candidates, best_threshold(candidates, wanted)))["f1"]
+    assert f1 == pytest.approx(max(pair_f1(wanted, above(candidates, t))["f1"] for t in candidates.values()))
 
 
 def test_pair_f1_of_a_hand_counted_case_counts_repeats_once():

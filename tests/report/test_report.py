@@ -1,4 +1,4 @@
-"""The report: says what the run folder holds, the same bytes for the same results, and stands alone in a browser."""
+"""The report: shows what the run folder holds, gives equal bytes for equal results, and needs no other file."""
 
 import json
 import re
@@ -6,6 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from matplotlib.text import Text as FigureText
 
 from tests.support import browser
 from tests.support.report_runs import XTREME, make_run
@@ -13,7 +14,7 @@ from xtl import files, report
 from xtl.benchmark import submission
 from xtl.benchmark.aggregate import overall
 from xtl.cli.main import main
-from xtl.report import analysis, examples, figures, graph, markdown, page, significance, style
+from xtl.report import analysis, examples, figures, graph, labels, markdown, p_values, page, significance, stages, style
 from xtl.report.languages import Atlas
 from xtl.runs.read import read_run
 from xtl.runs.results import BASELINE
@@ -91,17 +92,17 @@ def test_retrieval_scores_stand_beside_their_layer_and_pooling(whole):
 
 def test_the_configs_are_in_the_page_as_they_are(whole):
     config = next(iter(read_run(whole, "paper").stages.values())).config
-    assert json.loads(page.pretty(config)) == config
+    assert json.loads(stages.pretty(config)) == config
 
 
 def test_the_same_results_give_the_same_bytes(tmp_path):
     for name in "ab":
         report.write(make_run(tmp_path / name, conditions=("mnli",), targets=("pawsx",), select=False))
-    made = {
+    written = {
         name: {p.relative_to(tmp_path / name): p.read_bytes() for p in (tmp_path / name / "report").rglob("*.*")}
         for name in "ab"
     }
-    assert len(made["a"]) > 6 and made["a"] == made["b"]
+    assert len(written["a"]) > 6 and written["a"] == written["b"]
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -170,6 +171,25 @@ def test_graph_boxes_do_not_overlap_and_hold_every_unit(whole):
             assert abs(x - u) >= graph.WIDE or abs(y - v) >= graph.HIGH, ((x, y), (u, v))
 
 
+def test_names_cover_neither_each_other_nor_the_points_nor_the_legend():
+    points = [(f"name {i}", 1 + i % 3 / 40, 1 + i // 3 / 40) for i in range(9)] + [("corner", 0.0, 0.0)]
+    with style.canvas(3.5, 2.7) as (figure, axes):
+        axes.scatter([x for _, x, _ in points], [y for _, _, y in points], label="points", s=4)
+        axes.legend(loc="center")
+        axes.margins(0.6)
+        labels.label_points(axes, points, size=6)
+        figure.draw_without_rendering()
+        renderer = figure.canvas.get_renderer()
+        boxes = [FigureText.get_window_extent(text, renderer) for text in axes.texts]  # without the lines
+        frame, legend = axes.get_window_extent(), axes.get_legend().get_window_extent(renderer)
+        marks = axes.transData.transform([(x, y) for _, x, y in points])
+    assert sorted(text.get_text() for text in axes.texts) == sorted(name for name, _, _ in points)
+    for i, box in enumerate(boxes):
+        assert frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
+        assert not box.overlaps(legend) and not any(box.contains(*mark) for mark in marks)
+        assert not any(box.overlaps(other) for other in boxes[i + 1 :])
+
+
 # ---------------------------------------------------------------- what is worked out
 
 
@@ -183,25 +203,27 @@ def test_languages_run_from_english_to_far():
 
 def test_the_composite_is_chosen_on_dev_scores_where_all_have_them(tmp_path):
     run = read_run(make_run(tmp_path / "a", **SMALL), "paper")
-    found = analysis.composite(run)
+    composite = analysis.composite(run)
     dev = {label: run.stages_of(label, "xnli")[0].dev_score for label in run.labels}
-    assert found.chosen["xnli"] == max(dev, key=dev.get) and found.basis["xnli"] == analysis.DEV
-    assert found.basis["tatoeba"] == analysis.TEST and not found.honest
+    assert composite.chosen["xnli"] == max(dev, key=dev.get) and composite.basis["xnli"] == analysis.DEV
+    assert composite.basis["tatoeba"] == analysis.TEST and not composite.honest
     run = read_run(make_run(tmp_path / "b", **SMALL, select=False), "paper")
     english = {label: run.score(label, "xnli", "en") for label in run.labels}
-    found = analysis.composite(run)
-    assert found.chosen["xnli"] == max(english, key=english.get) and found.basis["xnli"] == analysis.TEST_ENGLISH
+    composite = analysis.composite(run)
+    assert (
+        composite.chosen["xnli"] == max(english, key=english.get) and composite.basis["xnli"] == analysis.TEST_ENGLISH
+    )
 
 
 def test_benchmark_averages_are_the_scorers(tmp_path):
     run = read_run(make_run(tmp_path, conditions=("mnli",), seeds=(0, 1)), "paper")
-    found = analysis.averages(run)
-    assert found.benchmark == "xtreme" and not found.partial
+    averages = analysis.averages(run)
+    assert averages.benchmark == "xtreme" and not averages.partial
     scores = {
         task: np.mean([run.score("mnli", task, x) for x in languages]) for task, languages in XTREME.languages.items()
     }
     expected = overall(scores, "xtreme")
-    assert {group: values["mnli"] for group, values in found.groups.items()} == pytest.approx(expected)
+    assert {group: values["mnli"] for group, values in averages.groups.items()} == pytest.approx(expected)
 
 
 def test_signed_numbers_have_a_real_minus_and_no_negative_zero():
@@ -216,28 +238,35 @@ def test_sign_flips_are_exact_for_few_languages():
     assert significance.sign_flip([1.0, -1.0, 2.0, -2.0, 0.5, -0.5]) == 1.0
 
 
+def test_p_values_are_corrected_for_their_number():
+    assert p_values.adjusted([0.01, 0.02, 0.04], "holm") == pytest.approx([0.03, 0.04, 0.04])
+    assert p_values.adjusted([0.01, 0.02, 0.04], "fdr") == pytest.approx([0.03, 0.03, 0.04])
+    assert p_values.adjusted([], "holm") == p_values.adjusted([], "fdr") == []
+    assert [p_values.equation(p) for p in (0.0004, 0.0123)] == ["p < 0.001", "p = 0.012"]
+
+
 def two_conditions(tmp_path, *, right):
     """xnli in two languages: `right` of 100 examples right for each condition, as predictions and as scores."""
     workdir = make_run(tmp_path, conditions=("mnli",), targets=("xnli",), languages=("en", "de"))
     task, run = get_task("xnli"), read_run(workdir, "paper")
-    made = [Pair(f"{i}", "a", "b", i % 3) for i in range(100)]
+    pairs = [Pair(f"{i}", "a", "b", i % 3) for i in range(100)]
     for label, count in right.items():
         (stage,) = run.stages_of(label, "xnli")
         predicted = [(i % 3 + (i >= count)) % 3 for i in range(100)]
         scored = json.loads(files.read_text(f"{stage.folder}/eval/xnli.json"))
         for language in ("en", "de"):
-            submission.write_predictions(f"{stage.folder}/predictions", task, language, made, predicted)
+            submission.write_predictions(f"{stage.folder}/predictions", task, language, pairs, predicted)
             scored["languages"][language] = {"accuracy": float(count), "n": 100}
         files.write_json(f"{stage.folder}/eval/xnli.json", scored)
-    return read_run(workdir, "paper"), Loaded(made)
+    return read_run(workdir, "paper"), Loaded(pairs)
 
 
 def test_differences_are_tested_over_the_stored_predictions(tmp_path, monkeypatch):
     run, loaded = two_conditions(tmp_path, right={"none": 50, "mnli": 90})
     monkeypatch.setattr(significance, "load_gold", lambda stage, target, x: (get_task(target), x, loaded))
-    found = significance.compare(run)
-    assert not found.fallbacks and set(found.cells) == {("mnli", 0), ("mnli", 1)}
-    test = found.cells["mnli", 0]
+    tests = significance.compare(run)
+    assert not tests.fallbacks and set(tests.cells) == {("mnli", 0), ("mnli", 1)}
+    test = tests.cells["mnli", 0]
     assert test.unit == "examples" and test.low < 40 < test.high and test.low > 20 and test.mark
     run, loaded = two_conditions(tmp_path / "equal", right={"none": 50, "mnli": 50})
     assert significance.compare(run).cells["mnli", 0].p == 1.0
@@ -247,9 +276,9 @@ def test_predictions_of_other_data_are_not_believed(tmp_path, monkeypatch):
     run, loaded = two_conditions(tmp_path, right={"none": 50, "mnli": 90})
     other = Loaded([Pair(x.id, x.a, x.b, (x.label + 1) % 3) for x in loaded.examples])
     monkeypatch.setattr(significance, "load_gold", lambda stage, target, x: (get_task(target), x, other))
-    found = significance.compare(run)
-    assert "on record is" in found.fallbacks["xnli"] and not found.cells  # two languages: too few to test
-    assert "xnli: not tested over examples" in markdown.render([page.Part(run, found, [], Atlas({}))])
+    tests = significance.compare(run)
+    assert "on record is" in tests.fallbacks["xnli"] and not tests.cells  # two languages: too few to test
+    assert "xnli: not tested over examples" in markdown.render([page.Part(run, tests, [], Atlas({}))])
 
 
 QUESTIONS = [Span("a", "q", "the red fox", (("red fox", 4),)), Span("b", "q", "no", (("no", 0),))]
@@ -272,8 +301,8 @@ def test_examples_add_up_to_the_score(tmp_path, name, loaded, predicted, metric,
     (stage,) = read_run(workdir, "paper").stages_of(BASELINE, name)
     submission.write_predictions(f"{stage.folder}/predictions", get_task(name), "de", loaded.examples, predicted)
     stage.evaluations[name]["languages"]["de"][metric] = score
-    made = examples.ratios(stage, (get_task(name), "de", loaded), metric=metric)
-    assert 100 * made[:, 0].sum() / made[:, 1].sum() == pytest.approx(score)
+    ratios = examples.ratios(stage, (get_task(name), "de", loaded), metric=metric)
+    assert 100 * ratios[:, 0].sum() / ratios[:, 1].sum() == pytest.approx(score)
 
 
 # ---------------------------------------------------------------- in a browser
@@ -281,13 +310,13 @@ def test_examples_add_up_to_the_score(tmp_path, name, loaded, predicted, metric,
 SORT = """
 const table = document.querySelector(".results"), heads = table.querySelectorAll("thead th[aria-sort]");
 heads[2].firstElementChild.click();
-found.sorted = [...table.tBodies[0].rows].map((row) => Number(row.cells[2].dataset.v));
-found.aria = heads[2].getAttribute("aria-sort");
+probe.sorted = [...table.tBodies[0].rows].map((row) => Number(row.cells[2].dataset.v));
+probe.aria = heads[2].getAttribute("aria-sort");
 document.getElementById("theme").click();
-found.after = document.documentElement.dataset.theme || "auto";
-location.hash = found.link = document.querySelector(".results td a").getAttribute("href");
+probe.after = document.documentElement.dataset.theme || "auto";
+location.hash = probe.link = document.querySelector(".results td a").getAttribute("href");
 dispatchEvent(new HashChangeEvent("hashchange"));
-found.open = document.querySelector("details[open]").id;
+probe.open = document.querySelector("details[open]").id;
 """
 
 
@@ -295,10 +324,10 @@ found.open = document.querySelector("details[open]").id;
 @pytest.mark.skipif(browser.CHROMIUM is None, reason="no Chromium here")
 @pytest.mark.parametrize(("width", "theme"), [(1280, "light"), (390, "dark")])
 def test_the_page_fits_any_width_asks_for_nothing_and_works(whole, tmp_path, width, theme):
-    found = browser.probe(whole.path / "report" / "index.html", width=width, theme=theme, folder=tmp_path, play=SORT)
-    assert found["console"] == [] and found["loaded"] == []
-    assert found["scroll"] == found["wide"] == width and found["outside"] == []
-    assert found["sorted"] == sorted(found["sorted"], reverse=True) and found["aria"] == "descending"
-    assert f"#{found['open']}" == found["link"]
-    assert found["after"] == {"light": "dark", "dark": "auto"}[theme]
-    assert found["background"] == {"light": "rgb(247, 248, 250)", "dark": "rgb(14, 17, 22)"}[theme]
+    probe = browser.probe(whole.path / "report" / "index.html", width=width, theme=theme, folder=tmp_path, play=SORT)
+    assert probe["console"] == [] and probe["loaded"] == []
+    assert probe["scroll"] == probe["wide"] == width and probe["outside"] == []
+    assert probe["sorted"] == sorted(probe["sorted"], reverse=True) and probe["aria"] == "descending"
+    assert f"#{probe['open']}" == probe["link"]
+    assert probe["after"] == {"light": "dark", "dark": "auto"}[theme]
+    assert probe["background"] == {"light": "rgb(247, 248, 250)", "dark": "rgb(14, 17, 22)"}[theme]

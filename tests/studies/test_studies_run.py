@@ -1,14 +1,16 @@
 """Studies end to end without training: configs counted by hand, made-up results, analyses, pages."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
-from xtl import config, files, report
+from xtl import config, files
 from xtl.cli import main as cli
+from xtl.cli.verbs.report import write_pages
 from xtl.config.resolution import resolve
 from xtl.config.schema import as_dict
 from xtl.data import sources
@@ -16,7 +18,7 @@ from xtl.data.settings import Data
 from xtl.errors import XtlError
 from xtl.runs.pipeline import Graph
 from xtl.runs.workdir import Workdir
-from xtl.studies import divergence, measure, morphology, multilingual, pages, run
+from xtl.studies import designs, divergence, finished, pages, predictors, record, run
 from xtl.tasks import get_task
 from xtl.world import distance
 
@@ -33,13 +35,13 @@ def noise(*address):
     return int(hashlib.sha256(repr(address).encode()).hexdigest()[:8], 16) / 2**31 - 1
 
 
-def finished(path, made, *, lose=()):
+def fake_run(path, program, *, lose=()):
     """A WORKDIR in which every stage of a config is done, with made-up scores: worse with distance, noisy by seed.
 
     lose: stages left pending.
     """
-    graph, workdir = Graph(resolve(made)), Workdir(path)
-    run.record(workdir, graph.name, made)
+    graph, workdir = Graph(resolve(program)), Workdir(path)
+    record.record(workdir, graph.name, program)
     for unit in graph.units.values():
         if set(unit.names) & set(lose):
             continue
@@ -52,8 +54,8 @@ def finished(path, made, *, lose=()):
                 helped = 0 if stage.intermediate == "none" else 2 + noise(stage.intermediate, task)
                 value = 70 + helped - (20 - helped) * far + 3 * noise(code, task) + noise(unit.name, code, task)
                 scores[code] = {metric: value, "anchor_free_accuracy": value - 5, "n": 100}
-            found = {"task": task, "split": entry.split, "metric": metric, "languages": scores, "average": 50.0}
-            files.write_json(folder / "eval" / f"{task}.json", found)
+            evaluation = {"task": task, "split": entry.split, "metric": metric, "languages": scores, "average": 50.0}
+            files.write_json(folder / "eval" / f"{task}.json", evaluation)
         workdir.write_status(folder, {"state": "done", "fingerprint": unit.fingerprint})
     workdir.write_plan(graph.name, graph.entries())
     return workdir
@@ -113,14 +115,14 @@ def test_conditions_of_equal_size_have_equal_examples_and_steps():
     assert total("squad_translated") == total("squad_matched") == 13_104
     assert total("tydiqa_all") == total("tydiqa_english")
     distinct = stages["squad_distinct"]
-    assert distinct.tasks.squad_v1.limit == stages["squad_translated"].tasks.squad_v1.limit
-    assert distinct.tasks.squad_v1.limit * distinct.train.epochs == 13_104 * stages["squad_matched"].train.epochs
+    assert distinct.tasks["squad_v1"].limit == stages["squad_translated"].tasks["squad_v1"].limit
+    assert distinct.tasks["squad_v1"].limit * distinct.train.epochs == 13_104 * stages["squad_matched"].train.epochs
 
 
 @pytest.mark.parametrize("arg", ["", "source=world"])
 def test_domains_of_a_format_differ_in_nothing_but_their_data(arg):
-    made = load("domain", arg)
-    stages, cells = resolve(made, look=False).stages, made.study.to_dict()["cells"]
+    program = load("domain", arg)
+    stages, cells = resolve(program, look=False).stages, program.study.to_dict()["cells"]
     for form in {cell["format"] for cell in cells.values()}:
         mine = {name: cell for name, cell in cells.items() if cell["format"] == form}
         sizes = {d: sorted(c["size"] for c in mine.values() if c["domain"] == d) for d in ("general", "special")}
@@ -161,40 +163,44 @@ def test_targets_that_share_items_or_languages_with_the_training_data_are_refuse
 
 def test_overlap_is_refused_in_every_direction():
     with pytest.raises(XtlError, match=r"leak into xquad, lareqa"):
-        multilingual.refuse_overlap("squad_v1", ["xnli", "xquad", "lareqa"], split="dev")
-    multilingual.refuse_overlap("squad_v1", ["xquad"], split="train")
+        designs.refuse_overlap("squad_v1", ["xnli", "xquad", "lareqa"], split="dev")
+    designs.refuse_overlap("squad_v1", ["xquad"], split="train")
 
 
 def test_a_layer_chosen_for_one_condition_is_refused(tmp_path):
-    made = load("morphology", "source=world,seeds=0")
-    run.record(Workdir(tmp_path), "morphology", made)
-    config.override(made, "stages.qfa-retrieval.evaluate.tatoeba.options.layer", "2")
+    program = load("morphology", "source=world,seeds=0")
+    record.record(Workdir(tmp_path), "morphology", program)
+    config.override(program, "stages.qfa-retrieval.evaluate.tatoeba.options.layer", "2")
     with pytest.raises(XtlError, match=r"qfa-retrieval.*choose one layer"):
-        run.record(Workdir(tmp_path), "morphology", made)
+        record.record(Workdir(tmp_path), "morphology", program)
     with pytest.raises(XtlError, match=r"names no layer"):
-        morphology.one_layer({"de-retrieval": {}})
+        record.one_layer({"de-retrieval": {}})
+
+
+def test_every_study_that_can_be_recorded_has_an_analysis():
+    assert tuple(run.ANALYSES) == record.NAMES == NAMES
 
 
 def test_an_unknown_study_is_an_error_that_names_the_known_ones(tmp_path):
-    made = load("typology", "source=world,seeds=0")
-    config.override(made, "study.name", "typolgy")
+    program = load("typology", "source=world,seeds=0")
+    config.override(program, "study.name", "typolgy")
     with pytest.raises(XtlError, match="Did you mean 'typology'"):
-        run.record(Workdir(tmp_path), "typology", made)
+        record.record(Workdir(tmp_path), "typology", program)
 
 
 # ---------------------------------------------------------------- pages
 
 
-def fake_distances(found, base, tasks, count, layer):
+def fake_distances(finished, base, tasks, count, layer):
     return [
         {"intermediate": i, "target": t, "texts": count, "layer": 1, "measure": m, "distance": 0.5 + noise(m, i, t) / 4}
         for m in ("mmd", "mmd, English")
         for i in tasks
-        for t in found.run.targets
+        for t in finished.run.targets
     ] + [
         {"intermediate": i, "target": t, "texts": count, "layer": 1, "measure": "format", "distance": 1.0}
         for i in tasks
-        for t in found.run.targets
+        for t in finished.run.targets
     ]
 
 
@@ -203,11 +209,11 @@ def workdir(tmp_path_factory):
     """All five studies under one WORKDIR, and their pages."""
     path = tmp_path_factory.mktemp("studies")
     for name in NAMES:
-        made = load(name, "source=world,seeds=0+1")
-        made.study["resamples"] = 50
-        finished(path, made)
+        program = load(name, "source=world,seeds=0+1")
+        program.study["resamples"] = 50
+        fake_run(path, program)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measure, "_measured", fake_distances)
+        patch.setattr(predictors, "_measured", fake_distances)
         pages.write(Workdir(path))
     return Workdir(path)
 
@@ -238,36 +244,44 @@ def test_a_measure_that_only_tells_tasks_apart_is_left_out(workdir):
 
 
 def test_distances_are_measured_once(workdir, monkeypatch):
-    monkeypatch.setattr(measure, "_measured", None)  # a second measurement would fail
+    monkeypatch.setattr(predictors, "_measured", None)  # a second measurement would fail
     assert isinstance(run.analyse(workdir, "divergence").headline[0].value, float)
 
 
 def test_the_text_that_an_encoder_was_pretrained_on_is_measured_once_and_not_needed_afterwards(tmp_path):
     data = Data(source="files", root=str(Path(__file__).parents[1] / "fixtures" / "original"))
     spoken = sources.languages(get_task("mlm"), data, split="train")
-    config_ = {"data": data, "tasks": {"mlm": {"languages": list(spoken)}}}
-    sizes = measure.text_sizes(Workdir(tmp_path), "mini", SimpleNamespace(config=config_, fingerprint="a"))
+
+    def sizes(data, fingerprint):
+        stage = SimpleNamespace(
+            config={"tasks": {"mlm": {"languages": list(spoken)}}},
+            settings=SimpleNamespace(data=data),
+            fingerprint=fingerprint,
+        )
+        return finished.text_sizes(Workdir(tmp_path), "mini", stage)
+
+    measured = sizes(data, "a")
     texts = sources.load(get_task("mlm"), spoken[0], "train", data).examples
-    assert sizes[spoken[0]] == sum(len(e.text.encode()) for e in texts) / 2**30 > 0
-    config_["data"] = data | {"root": str(tmp_path / "gone")}
-    assert measure.text_sizes(Workdir(tmp_path), "mini", SimpleNamespace(config=config_, fingerprint="a")) == sizes
+    assert measured[spoken[0]] == sum(len(e.text.encode()) for e in texts) / 2**30 > 0
+    gone = replace(data, root=str(tmp_path / "gone"))
+    assert sizes(gone, "a") == measured
     with pytest.raises(XtlError):
-        measure.text_sizes(Workdir(tmp_path), "mini", SimpleNamespace(config=config_, fingerprint="b"))
+        sizes(gone, "b")
 
 
 def test_a_study_with_stages_missing_says_so_on_its_page(tmp_path):
-    made = load("typology", "source=world,seeds=0")
-    unfinished = finished(tmp_path, made, lose=("mnli-panx",))
-    report.write(unfinished)
+    program = load("typology", "source=world,seeds=0")
+    unfinished = fake_run(tmp_path, program, lose=("mnli-panx",))
+    write_pages(unfinished)
     assert 'href="typology.html"' in (tmp_path / "report" / "index.html").read_text()
     assert "1 stages are missing: mnli-panx" in (tmp_path / "report" / "typology.md").read_text()
     assert "There is no answer yet" in (tmp_path / "report" / "typology.html").read_text()
 
 
 def test_no_study_no_page(tmp_path):
-    made = load("typology", "source=world,seeds=0")
-    del made["study"]
-    assert pages.write(finished(tmp_path, made)) == []
+    program = load("typology", "source=world,seeds=0")
+    del program["study"]
+    assert pages.write(fake_run(tmp_path, program)) == []
 
 
 def test_divergence_names_its_primary_measure_beforehand():

@@ -1,6 +1,6 @@
 """Promises: what is planted in the synthetic languages comes out of the studies that are trained on them by default.
 
-Each trains its encoder and all of its stages, about ten minutes: `pytest -m slow tests/test_studies_world.py`.
+Each trains its encoder and all of its stages, about ten minutes: `pytest -m slow tests/studies/test_studies_world.py`.
 """
 
 import os

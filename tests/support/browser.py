@@ -17,37 +17,37 @@ addEventListener("load", () => setTimeout(() => {
     if (!held && element.getBoundingClientRect().right > wide + 1)
       outside.push(element.tagName + "." + element.className);
   }
-  const found = { wide, scroll: document.documentElement.scrollWidth, outside: outside.slice(0, 5),
+  const probe = { wide, scroll: document.documentElement.scrollWidth, outside: outside.slice(0, 5),
     loaded: performance.getEntriesByType("resource").map((entry) => entry.name),
     background: getComputedStyle(document.body).backgroundColor };
   PLAY
-  parent.postMessage(JSON.stringify(found), "*");
+  parent.postMessage(JSON.stringify(probe), "*");
 }, 50));
 </script>
 """
 
 
 def probe(page: Path, *, width: int, folder: Path, theme: str = "light", play: str = "") -> dict:
-    """Open a copy of the page, run `play` in it (JavaScript that may add to `found`), and return `found`.
+    """Open a copy of the page, run `play` in it (JavaScript that may add to `probe`), and return `probe`.
 
-    found["console"] holds what Chromium logged from pages; every host name fails to resolve.
+    probe["console"] holds what Chromium logged from pages; every host name fails to resolve.
     """
     copy = folder / f"probe-{width}-{theme}.html"
     copy.write_text(page.read_text("utf-8").replace("</body>", PROBE.replace("PLAY", play) + "</body>"), "utf-8")
     frame = folder / f"frame-{width}-{theme}.html"
     frame.write_text(
         "<!DOCTYPE html><meta charset=utf-8><body><script>addEventListener('message', (event) => {"
-        "document.body.dataset.found = encodeURIComponent(event.data); });</script>"
+        "document.body.dataset.probe = encodeURIComponent(event.data); });</script>"
         f"<iframe style='border:0' width={width} height=1200 src='{copy.name}#theme={theme}'></iframe>",
         "utf-8",
     )
     done = _chromium(folder, f"--window-size={width + 50},1300", "--dump-dom", f"file://{frame}")
-    found = re.search(r'data-found="([^"]*)"', done.stdout)
-    assert found, done.stderr[-2000:]
+    data = re.search(r'data-probe="([^"]*)"', done.stdout)
+    assert data, done.stderr[-2000:]
     from urllib.parse import unquote
 
     console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    return {**json.loads(unquote(found[1])), "console": console}
+    return {**json.loads(unquote(data[1])), "console": console}
 
 
 def _chromium(folder: Path, *arguments: str) -> subprocess.CompletedProcess:

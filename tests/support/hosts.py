@@ -25,8 +25,8 @@ def main(record: str, doom: str, pause: str, words: list[str]) -> int:
     """
     import jax
 
-    from xtl import report
     from xtl.cli import main as cli
+    from xtl.cli.verbs import run
     from xtl.training import loop as train
 
     what, _, when = doom.partition(":")
@@ -47,7 +47,7 @@ def main(record: str, doom: str, pause: str, words: list[str]) -> int:
         return place(batch, mesh)
 
     train.place, train.prefetched = recorded, met_by_fate
-    report.write = lambda workdir: workdir.path
+    run.write_pages = lambda workdir: workdir.path
     return cli.main(words)
 
 

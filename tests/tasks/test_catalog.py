@@ -345,7 +345,7 @@ def test_mlm_holds_the_same_verses_out_in_every_language():
     assert held["de"] == held["en"] != set()
 
 
-# ---------------------------------------------------------------- traps (TASKS section 15, data README)
+# ---------------------------------------------------------------- traps of the data (docs/data.md)
 
 
 def test_trap_15_1_nli_label_order_of_hub_copies():
@@ -369,9 +369,9 @@ def test_trap_15_3_stripped_contexts_shift_answers():
         "answers": {"text": ["1901"], "answer_start": [context.index("1901")]},
     }
     at = Place("row 0", 0, "sw", "dev", Counter())
-    made = flat_span(stripped, at)
-    text, start = made.answers[0]
-    assert made.context[start : start + len(text)] == "1901"
+    question = flat_span(stripped, at)
+    text, start = question.answers[0]
+    assert question.context[start : start + len(text)] == "1901"
     assert at.dropped == {"answer offset repaired": 1}
     original = examples("tydiqa", "sw", "dev")[0]
     assert original.context.startswith("  ") and original.context[original.answers[0][1] :].startswith("1901")
@@ -421,9 +421,9 @@ def test_trap_15_10_answer_positions_point_at_the_answers_pieces():
         tokenizers.models.WordLevel({name: i for i, name in enumerate(names)}, unk_token="<unk>")
     )
     rust.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    made = examples("squad_v1", "en", "train")
-    encoded = span.encode(get_task("squad_v1"), made, Tokenizer(rust), max_length=64, train=True)
-    for i, e in enumerate(made):  # XLM-R pairs have two separators in the middle; counting one shifts every answer
+    questions = examples("squad_v1", "en", "train")
+    encoded = span.encode(get_task("squad_v1"), questions, Tokenizer(rust), max_length=64, train=True)
+    for i, e in enumerate(questions):  # XLM-R pairs have two separators in the middle; counting one shifts every answer
         start, end = (int(encoded.segment_columns[x][i]) for x in ("start", "end"))
         ids = encoded.ids[encoded.tokens(i)][start : end + 1]
         assert [names[j] for j in ids] == e.answers[0][0].split()

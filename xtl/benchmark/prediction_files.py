@@ -3,12 +3,12 @@
     FOLDER/<task>/test-<language>.<suffix>
 
     kind      suffix  content                                                       tasks
-    labels    tsv     one label word a line                                         xnli pawsx, other pair tasks
-    tags      tsv     one tag a line, a blank line between sentences                udpos panx ccg
+    labels    tsv     one label word per line                                       xnli pawsx, other pair tasks
+    tags      tsv     one tag per line, a blank line between sentences                udpos panx ccg
     answers   json    {question id: answer}; as labels the SQuAD layout             xquad mlqa tydiqa squad_v1 squad_v2
     pairs     tsv     xx-id <TAB> en-id, order free                                 bucc2018
     rows      tsv     0-based foreign row of each English line in sorted order      tatoeba
-    choices   jsonl   {"label": index} a line, other keys are ignored               xcopa, other choice tasks
+    choices   jsonl   {"label": index} per line, other keys are ignored               xcopa, other choice tasks
     rankings  json    {query id: [candidate ids, best first]}; as labels the right  mewslix lareqa
 
 This is what google-research/xtreme's evaluate.py reads; `choices` for other tasks than xcopa, and lareqa, are ours.
@@ -22,6 +22,8 @@ from typing import Any
 
 from xtl.errors import XtlError
 from xtl.files import Pathish, join, read_text
+
+MAX_RANKING = 20  # Mewsli-X and LAReQA are scored over the first 20 candidates
 
 SUFFIX = {
     "labels": "tsv",
@@ -50,7 +52,7 @@ _BENCHMARK_KINDS = {
 
 
 def kind_of(task: str, others: Callable[[str], str] | None = None) -> str:
-    """The file kind of a task by name. others: says it of a task that no benchmark has ("": it has none).
+    """The file kind of a task by name. others: returns that of a task that no benchmark has ("": it has none).
 
     XtlError for a task whose predictions have no form as a file.
     """
@@ -75,27 +77,27 @@ def file_path(folder: Pathish, task: str, language: str, kind: str) -> str:
 
 @dataclass(frozen=True)
 class Violation:
-    """One thing wrong with one file: `where` is "line 3", "id 56be4db0" or "" (the whole file)."""
+    """One fault of one file: `where` is "line 3", "id 56be4db0" or "" (the whole file)."""
 
     file: str
     where: str
-    what: str
-    fatal: bool = False  # no score can be given, rather than a low one
+    fault: str
+    fatal: bool = False  # no score can be computed; otherwise the score is low
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.where + ': ' if self.where else ''}{self.what}"
+        return f"{self.file}: {self.where + ': ' if self.where else ''}{self.fault}"
 
 
 @dataclass
 class Parsed:
-    """The content of one file, and what of it breaks the format."""
+    """The content of one file, and its violations of the format."""
 
     file: str
     content: Any
     violations: list[Violation] = field(default_factory=list)
 
-    def report(self, where: str, what: str, *, fatal: bool = False) -> None:
-        self.violations.append(Violation(self.file, where, what, fatal))
+    def report(self, where: str, fault: str, *, fatal: bool = False) -> None:
+        self.violations.append(Violation(self.file, where, fault, fatal))
 
     def trusted(self) -> Any:
         """The content, or an XtlError with the first violation."""
@@ -144,7 +146,7 @@ def _read_words(file: str) -> Parsed:
         if not line:
             parsed.report(f"line {number}", "is blank")
         elif "\t" in line:
-            parsed.report(f"line {number}", "has several columns; one label a line")
+            parsed.report(f"line {number}", "has several columns; one label per line")
     return parsed
 
 
@@ -156,7 +158,7 @@ def _read_tags(file: str) -> Parsed:
         if line:
             sentence.append(line)
             if "\t" in line:
-                parsed.report(f"line {number}", "has several columns; one tag a line, without the word")
+                parsed.report(f"line {number}", "has several columns; one tag per line, without the word")
             continue
         if not sentence:
             parsed.report(f"line {number}", "is a blank line without a sentence before it")
@@ -203,12 +205,12 @@ def _read_choices(file: str) -> Parsed:
 
 def _json(parsed: Parsed) -> Any:
     def unique_keys(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         for key, value in items:
-            if key in found:
+            if key in values:
                 parsed.report(f"id {key}", "occurs twice")
-            found[key] = value
-        return found
+            values[key] = value
+        return values
 
     try:
         return json.loads(_text(parsed), object_pairs_hook=unique_keys)
@@ -216,16 +218,16 @@ def _json(parsed: Parsed) -> Any:
         raise XtlError(f"{parsed.file}: line {error.lineno}: not valid JSON ({error.msg})") from None
 
 
-def _read_json_object(file: str, fits: Callable[[Any], bool], wanted: str) -> Parsed:
+def _read_json_object(file: str, fits: Callable[[Any], bool], form: str) -> Parsed:
     parsed = Parsed(file, {})
     values = _json(parsed)
     if not isinstance(values, dict):
-        raise XtlError(f"{file}: expected one JSON object, {wanted} by id")
+        raise XtlError(f"{file}: expected one JSON object, {form} by id")
     for key, value in values.items():
         if fits(value):
             parsed.content[key] = value
         else:
-            parsed.report(f"id {key}", f"{json.dumps(value)[:60]} is not {wanted}")
+            parsed.report(f"id {key}", f"{json.dumps(value)[:60]} is not {form}")
     return parsed
 
 
@@ -275,7 +277,7 @@ def format_lines(lines: Sequence[str]) -> str:
 
 
 def format_tags(sentences: Sequence[Sequence[str]]) -> str:
-    """One tag a line, a blank line after every sentence."""
+    """One tag per line, a blank line after every sentence."""
     return "".join("".join(f"{tag}\n" for tag in sentence) + "\n" for sentence in sentences)
 
 

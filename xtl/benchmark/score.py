@@ -1,4 +1,7 @@
-"""Scoring a predictions folder against a labels folder, as google-research/xtreme's evaluate.py does, but loudly."""
+"""Scores of a predictions folder against a labels folder, as by google-research/xtreme's evaluate.py.
+
+Faults of the files that the reference passes over in silence are errors or warnings here.
+"""
 
 import os
 from collections.abc import Callable, Mapping
@@ -6,7 +9,7 @@ from typing import Any
 
 from xtl.benchmark.aggregate import MAIN_METRIC, get_benchmark, overall, task_averages
 from xtl.benchmark.prediction_files import SUFFIX, file_path, kind_of, parse_labels, parse_predictions
-from xtl.benchmark.submission import WORDS, check, expected_of_labels
+from xtl.benchmark.validation import WORDS, check, expected_of_labels
 from xtl.errors import XtlError
 from xtl.files import Pathish
 from xtl.metrics import qa
@@ -57,8 +60,8 @@ def score_folder(
       ignored    folders and files in `predictions` that are no task of it
       warnings   what lowers a score but does not stop the reference: unknown labels, missing or foreign ids
 
-    benchmark=None scores every folder that is in both, in the languages of the labels; there is then no overall.
-    others: the kind of the files of a task that no benchmark has (see `kind_of`).
+    benchmark=None scores every folder that both have, in the languages of the labels, and gives no overall score; for
+    tasks of no benchmark `others` returns the kind of their files (see `kind_of`).
     XtlError names the file (and line) that stops the scoring: a file of a language missing, a broken line, other
     numbers of lines or sentences than the labels have, or a sentence of another length. The reference stops for the
     first and the third, counts broken lines as wrong and, with seqeval 0.0.12, shifts sentences against each other.
@@ -66,30 +69,27 @@ def score_folder(
     for folder in (predictions, labels):
         if not os.path.isdir(folder):
             raise XtlError(f"{os.fspath(folder)} is not a folder")
-    present = {name for name in os.listdir(predictions) if os.path.isdir(os.path.join(predictions, name))}
-    labelled = {name for name in os.listdir(labels) if os.path.isdir(os.path.join(labels, name))}
-    languages = (
-        get_benchmark(benchmark).languages if benchmark else _languages_of(labels, sorted(present & labelled), others)
-    )
-
+    predicted, labelled = _folders(predictions), _folders(labels)
+    shared = sorted(predicted & labelled)
+    definition = get_benchmark(benchmark) if benchmark else None
+    tasks = list(definition.languages) if definition else shared
     skipped = {
-        task: f"no folder {task} in {os.fspath(predictions if task not in present else labels)}"
-        for task in languages
-        if task not in present or task not in labelled
+        task: f"no folder {task} in {os.fspath(predictions if task not in predicted else labels)}"
+        for task in tasks
+        if task not in shared
     }
-    if len(skipped) == len(languages):
-        tasks = ", ".join(languages) or "any name"
-        raise XtlError(f"no task to score: {os.fspath(predictions)} and {os.fspath(labels)} share no folder of {tasks}")
+    if len(skipped) == len(tasks):
+        names = ", ".join(tasks) or "any name"
+        raise XtlError(f"no task to score: {os.fspath(predictions)} and {os.fspath(labels)} share no folder of {names}")
     warnings: list[str] = []
     scored: dict[str, Any] = {}
-    for task in languages:
+    for task in tasks:
         if task in skipped:
             continue
-        scores = {
-            code: _score_files(predictions, labels, task, code, kind_of(task, others), warnings)
-            for code in languages[task]
-        }
-        averages = task_averages(task, scores, languages=languages[task])
+        kind = kind_of(task, others)
+        languages = definition.languages[task] if definition else _labelled_languages(labels, task, kind)
+        scores = {code: _score_files(predictions, labels, task, code, kind, warnings) for code in languages}
+        averages = task_averages(task, scores, languages=languages)
         metric = MAIN_METRIC.get(task) or _main_metric(averages)
         scored[task] = {"metric": metric, "score": averages[metric], "average": averages, "languages": scores}
     groups = overall({task: result["score"] for task, result in scored.items()}, benchmark) if benchmark else {}
@@ -99,21 +99,22 @@ def score_folder(
         "overall": groups.pop("overall", None),
         "groups": groups,
         "skipped": skipped,
-        "ignored": sorted(set(os.listdir(predictions)) - set(languages)),
+        "ignored": sorted(set(os.listdir(predictions)) - set(tasks)),
         "warnings": warnings,
     }
 
 
-def _languages_of(labels: Pathish, tasks: list[str], others: Callable[[str], str] | None) -> dict[str, tuple[str, ...]]:
-    languages = {}
-    for task in tasks:
-        suffix = f".{SUFFIX[kind_of(task, others)]}"
-        names = sorted(os.listdir(os.path.join(labels, task)))
-        codes = [n[len("test-") : -len(suffix)] for n in names if n.startswith("test-") and n.endswith(suffix)]
-        if not codes:
-            raise XtlError(f"{os.path.join(labels, task)} has no file test-<language>{suffix}")
-        languages[task] = tuple(codes)
-    return languages
+def _folders(path: Pathish) -> set[str]:
+    return {name for name in os.listdir(path) if os.path.isdir(os.path.join(path, name))}
+
+
+def _labelled_languages(labels: Pathish, task: str, kind: str) -> tuple[str, ...]:
+    suffix = f".{SUFFIX[kind]}"
+    names = sorted(os.listdir(os.path.join(labels, task)))
+    codes = [n[len("test-") : -len(suffix)] for n in names if n.startswith("test-") and n.endswith(suffix)]
+    if not codes:
+        raise XtlError(f"{os.path.join(labels, task)} has no file test-<language>{suffix}")
+    return tuple(codes)
 
 
 def _main_metric(averages: Mapping[str, float]) -> str:

@@ -47,7 +47,7 @@ def pipeline(
 ) -> ConfigDict:
     """A pipeline of stages; encoder, data and system are what every stage inherits, seed is added to every stage's.
 
-    study: {"name": one of xtl.studies.run.STUDIES, ...its parameters}: the analysis of the results.
+    study: {"name": one of xtl.studies.record.NAMES, ...its parameters}: the analysis of the results.
     """
     if not NAME.fullmatch(name):
         raise XtlError(f"pipeline name {name!r}: use letters, digits and _ + @ = - (no dots, no slashes)")

@@ -47,13 +47,13 @@ def chunk_f1(gold: Sequence[Tags], predictions: Sequence[Tags]) -> dict[str, flo
     any chunk scores 0 even if every tag is right.
     """
     _require_sentences(gold, predictions)
-    hits = found = expected = 0
+    hits = predicted = expected = 0
     for gold_tags, predicted_tags in zip(gold, predictions, strict=True):
         gold_chunks, predicted_chunks = set(_chunks(gold_tags)), set(_chunks(predicted_tags))
         hits += len(gold_chunks & predicted_chunks)
-        found += len(predicted_chunks)
+        predicted += len(predicted_chunks)
         expected += len(gold_chunks)
-    precision = hits / found if found else 0.0
+    precision = hits / predicted if predicted else 0.0
     recall = hits / expected if expected else 0.0
     f1 = 2 * precision * recall / (precision + recall) if hits else 0.0
     return {"f1": 100.0 * f1, "precision": 100.0 * precision, "recall": 100.0 * recall}

@@ -1,4 +1,4 @@
-"""What the table says: the headline, the best-per-target composite, benchmark averages, how retrieval was done."""
+"""What the results come to: the headline, the best row per target, benchmark averages, the settings of retrieval."""
 
 import statistics
 from collections.abc import Iterable, Sequence
@@ -37,7 +37,7 @@ def mean_score(run: Run, label: str, columns: Iterable[int]) -> float | None:
 
 
 def others(run: Run) -> list[int]:
-    """The columns of zero-shot scores; one that nobody has a score in (hidden labels) takes no part in means."""
+    """The columns of zero-shot scores; one without any score (hidden labels) is left out of means."""
     return [i for i in _scored(run) if not is_english(run.table.columns[i].languages)]
 
 
@@ -50,7 +50,7 @@ def _scored(run: Run) -> list[int]:
     return [i for i in range(len(run.table.columns)) if any(run.table.cells[label][i] for label in run.labels)]
 
 
-# ---------------------------------------------------------------- in words
+# ---------------------------------------------------------------- the headline
 
 
 def headline(run: Run, tests: Tests) -> list[str]:
@@ -79,11 +79,11 @@ def headline(run: Run, tests: Tests) -> list[str]:
         helping = sum(gain > 0 for gain in known.values())
         rest.append(f"{helping} of {len(known)} conditions are better than {BASELINE} on average.")
     if tests.cells:
-        sure = [test for test in tests.cells.values() if test.adjusted < 0.05]
-        up = sum(1 for (label, i), test in tests.cells.items() if test in sure and _gain(run, label, i) > 0)
+        significant = [key for key, test in tests.cells.items() if test.adjusted < 0.05]
+        up = sum(_gain(run, label, i) > 0 for label, i in significant)
         rest.append(
-            f"{len(sure)} of {len(tests.cells)} differences are significant at a false discovery rate of 5 %: "
-            f"{up} up, {len(sure) - up} down."
+            f"{len(significant)} of {len(tests.cells)} differences are significant at a false discovery rate of 5 %: "
+            f"{up} up, {len(significant) - up} down."
         )
     if run.results.missing:
         rest.append(f"{_count(len(run.results.missing), 'stage')} of the table {_is(run.results.missing)} missing.")
@@ -111,7 +111,7 @@ class Composite:
     """The row that takes each target from the condition that is best on it."""
 
     chosen: dict[str, str] = field(default_factory=dict)  # target -> condition
-    basis: dict[str, str] = field(default_factory=dict)  # target -> what it was chosen on
+    basis: dict[str, str] = field(default_factory=dict)  # target -> the scores that it was chosen on
     cells: list[Cell | None] = field(default_factory=list)
 
     @property
@@ -125,7 +125,7 @@ DEV, TEST_ENGLISH, TEST = "development scores", "English test scores", "test sco
 
 def composite(run: Run) -> Composite:
     """Chosen on development scores where every condition has them; else on test scores, which flatters."""
-    found = Composite()
+    composite = Composite()
     for target in run.targets:
         columns = [i for i, c in enumerate(run.table.columns) if c.target == target]
         rows = [label for label in run.labels if all(run.table.cells[label][i] for i in columns)]
@@ -133,17 +133,18 @@ def composite(run: Run) -> Composite:
             continue
         dev = {label: [s.dev_score for s in run.stages_of(label, target) if s.state == "done"] for label in rows}
         if all(scores and None not in scores for scores in dev.values()):
-            judged = {label: statistics.fmean(s for s in scores if s is not None) for label, scores in dev.items()}
-            found.basis[target] = DEV
+            means = {label: statistics.fmean(s for s in scores if s is not None) for label, scores in dev.items()}
+            composite.basis[target] = DEV
         else:
-            wanted = [i for i in columns if is_english(run.table.columns[i].languages)] or columns
-            judged = {label: mean_score(run, label, wanted) or 0.0 for label in rows}
-            found.basis[target] = TEST_ENGLISH if wanted != columns else TEST
-        found.chosen[target] = max(judged, key=lambda label: judged[label])  # a tie goes to the first, none before all
+            english_columns = [i for i in columns if is_english(run.table.columns[i].languages)]
+            compared = english_columns or columns
+            means = {label: mean_score(run, label, compared) or 0.0 for label in rows}
+            composite.basis[target] = TEST_ENGLISH if compared != columns else TEST
+        composite.chosen[target] = max(means, key=lambda label: means[label])  # on a tie the first
     for i, column in enumerate(run.table.columns):
-        label = found.chosen.get(column.target)
-        found.cells.append(run.table.cells[label][i] if label else None)
-    return found
+        label = composite.chosen.get(column.target)
+        composite.cells.append(run.table.cells[label][i] if label else None)
+    return composite
 
 
 # ---------------------------------------------------------------- benchmark averages
@@ -165,7 +166,7 @@ def averages(run: Run) -> Averages | None:
         by_label = {label: overall(_task_scores(run, label, benchmark.languages), name) for label in run.labels}
         groups = {}
         for group, tasks in {**benchmark.groups, "overall": tuple(benchmark.languages)}.items():
-            scores = {label: found[group] for label, found in by_label.items() if group in found}
+            scores = {label: means[group] for label, means in by_label.items() if group in means}
             if scores and len(tasks) > 1:
                 groups[group] = scores
         partial = [t for t in run.targets if set(run.languages(t)) != set(benchmark.languages.get(t, run.languages(t)))]
@@ -176,33 +177,33 @@ def averages(run: Run) -> Averages | None:
 
 def _task_scores(run: Run, label: str, tasks: Iterable[str]) -> dict[str, float]:
     """The mean over all languages (English too) of each task that is scored by its benchmark metric in all of them."""
-    found = {}
+    means = {}
     for task in tasks:
         if run.results.metrics.get(task) != MAIN_METRIC.get(task):
             continue
         scores = [run.score(label, task, language) for language in run.languages(task)]
         known = [score for score in scores if score is not None]
         if known and len(known) == len(scores):
-            found[task] = statistics.fmean(known)
-    return found
+            means[task] = statistics.fmean(known)
+    return means
 
 
 # ---------------------------------------------------------------- retrieval
 
 
 def retrieval_settings(run: Run) -> dict[str, list[str]]:
-    """How each retrieval target was done, one line for each way: it decides much, so it stands beside the scores."""
+    """The settings that each retrieval target was evaluated with: scores depend on them, so they are shown together."""
     settings: dict[str, list[str]] = {}
     for stage in run.units:
         for target in stage.evaluations:
-            line = setting(stage, target)
-            if line and line not in settings.setdefault(target, []):
-                settings[target].append(line)
+            text = setting(stage, target)
+            if text and text not in settings.setdefault(target, []):
+                settings[target].append(text)
     return settings
 
 
 def setting(stage: Stage, target: str) -> str:
-    """How a stage's scores of a retrieval target were made (`layer 8 of 12, mean pooling, centred`); "" for others."""
+    """The settings of a stage's scores of a retrieval target (`layer 8 of 12, mean pooling, centred`); else ""."""
     task = catalog().get(target)
     if task is None or not task.retrieval:
         return ""  # asking for a family imports JAX

@@ -1,7 +1,7 @@
-"""Stored predictions against the gold, example by example: what a paired test over examples needs.
+"""Stored predictions against the gold, example by example, for paired tests over examples.
 
 Every metric of the tables is a ratio of two sums over examples (accuracy: hits over examples; F1: twice the hits over
-what was found and expected), so an example is two numbers and any resample of examples has its exact score.
+predicted plus gold items), so an example is two numbers, and the score of any resample of examples is exact.
 """
 
 from collections.abc import Sequence
@@ -20,13 +20,13 @@ from xtl.runs.read import Stage
 from xtl.task import Choice, Loaded, Task, Text
 from xtl.tasks import get_task
 
-CLOSE = 0.01  # points by which a score made anew may differ from the recorded one
+CLOSE = 0.01  # points by which a recomputed score may differ from the recorded one
 
 Gold = tuple[Task, str, Loaded]  # task, language, examples
 
 
 def load_gold(stage: Stage, target: str, language: str) -> Gold:
-    """The test examples that the stage was evaluated on; XtlError if its source is not at hand."""
+    """The test examples that the stage was evaluated on; XtlError if their source is not available."""
     entry, task = stage.config["evaluate"][target], get_task(target)
     if entry["split"] != "test":
         raise XtlError(f"{target}: predictions are stored for test sets only, this is {entry['split']}")
@@ -37,9 +37,9 @@ def load_gold(stage: Stage, target: str, language: str) -> Gold:
 
 
 def ratios(stage: Stage, gold: Gold, *, metric: str) -> np.ndarray:
-    """float64 [N, 2]: each example's share of the numerator and the denominator; 100 x ratio of sums is the score.
+    """float64 [N, 2]: what each example adds to the numerator and the denominator; the score is 100 x sum / sum.
 
-    XtlError where predictions are missing, or do not give the score on record: then they belong to other data.
+    XtlError if predictions are missing, or do not give the recorded score: then they belong to other data.
     """
     task, language, loaded = gold
     recorded = stage.evaluations[task.name]["languages"][language].get(metric)
@@ -47,16 +47,16 @@ def ratios(stage: Stage, gold: Gold, *, metric: str) -> np.ndarray:
         raise XtlError(f"{task.name} {language}: the test data has no labels")
     kind = kind_of(task.name, lambda _: family(task).file_kind(task))  # JAX only for tasks of no benchmark
     predicted = parse_predictions(file_path(f"{stage.folder}/predictions", task.name, language, kind), kind).trusted()
-    made = np.array(_KINDS[kind](task, language, loaded, predicted, metric), float).reshape(-1, 2)
-    score = 100 * made[:, 0].sum() / max(made[:, 1].sum(), 1e-12)
+    pairs = np.array(_KINDS[kind](task, language, loaded, predicted, metric), float).reshape(-1, 2)
+    score = 100 * pairs[:, 0].sum() / max(pairs[:, 1].sum(), 1e-12)
     if abs(score - recorded) > CLOSE:
         raise XtlError(
             f"{stage.name} {task.name} {language}: predictions score {score:.2f}, on record is {recorded:.2f}"
         )
-    return made
+    return pairs
 
 
-Pairs = list[tuple[float, float]]
+Pairs = list[tuple[float, float]]  # (numerator, denominator) of each example
 
 
 def _words(task: Task, language: str, loaded: Loaded, predicted: Sequence[Any], metric: str) -> Pairs:
@@ -66,30 +66,31 @@ def _words(task: Task, language: str, loaded: Loaded, predicted: Sequence[Any], 
 
 
 def _tags(task: Task, language: str, loaded: Loaded, predicted: Sequence[Any], metric: str) -> Pairs:
-    found: Pairs = []
+    pairs: Pairs = []
     examples: Any = loaded.examples
     for example, tags in zip(examples, predicted, strict=True):
         gold = [task.labels[i] for i in example.tags]
         if metric == "accuracy":
-            found.append((float(sum(a == b for a, b in zip(gold, tags, strict=True))), float(len(gold))))
+            pairs.append((float(sum(a == b for a, b in zip(gold, tags, strict=True))), float(len(gold))))
         else:
-            mine, right = set(chunks(tags)), set(chunks(gold))
-            found.append((2.0 * len(mine & right), float(len(mine) + len(right))))
-    return found
+            predicted_chunks, gold_chunks = set(chunks(tags)), set(chunks(gold))
+            hits = len(predicted_chunks & gold_chunks)
+            pairs.append((2.0 * hits, float(len(predicted_chunks) + len(gold_chunks))))
+    return pairs
 
 
 def _answers(task: Task, language: str, loaded: Loaded, predicted: Any, metric: str) -> Pairs:
-    found: Pairs = []
+    pairs: Pairs = []
     examples: Any = loaded.examples
     answerable = all(x.answers for x in examples)
     for x in examples:
-        gold, mine = {x.id: tuple(text for text, _ in x.answers)}, {x.id: predicted.get(x.id, "")}
+        gold, answer = {x.id: tuple(text for text, _ in x.answers)}, {x.id: predicted.get(x.id, "")}
         if task.name == "mlqa":
-            scores = qa.mlqa(gold, mine, language=language)
+            scores = qa.mlqa(gold, answer, language=language)
         else:
-            scores = (qa.squad if answerable else qa.squad_v2)(gold, mine)
-        found.append((scores[metric] / 100, 1.0))
-    return found
+            scores = (qa.squad if answerable else qa.squad_v2)(gold, answer)
+        pairs.append((scores[metric] / 100, 1.0))
+    return pairs
 
 
 def _rows(task: Task, language: str, loaded: Loaded, predicted: Sequence[Any], metric: str) -> Pairs:
@@ -100,14 +101,14 @@ def _rows(task: Task, language: str, loaded: Loaded, predicted: Sequence[Any], m
 
 
 def _pairs(task: Task, language: str, loaded: Loaded, predicted: Sequence[Any], metric: str) -> Pairs:
-    gold, mine = {tuple(pair) for pair in loaded.gold}, {tuple(pair) for pair in predicted}
-    found = {source: [0.0, 0.0] for source, _ in sorted(gold | mine)}  # a source sentence is what is resampled
-    for side in (gold, mine):
-        for source, _ in side:
-            found[source][1] += 1
-    for source, _ in gold & mine:
-        found[source][0] += 2
-    return [(a, b) for a, b in found.values()]
+    gold, accepted = {tuple(pair) for pair in loaded.gold}, {tuple(pair) for pair in predicted}
+    sums = {source: [0.0, 0.0] for source, _ in sorted(gold | accepted)}  # source sentences are what is resampled
+    for pairs in (gold, accepted):
+        for source, _ in pairs:
+            sums[source][1] += 1
+    for source, _ in gold & accepted:
+        sums[source][0] += 2
+    return [(numerator, denominator) for numerator, denominator in sums.values()]
 
 
 def _rankings(task: Task, language: str, loaded: Loaded, predicted: Any, metric: str) -> Pairs:

@@ -7,41 +7,43 @@ from itertools import chain
 from typing import Any
 
 from xtl import files
-from xtl.report import style
+from xtl.report import p_values, style
 from xtl.report.analysis import signed
+from xtl.report.labels import label_points
 from xtl.report.languages import Atlas
 from xtl.runs.read import Run, Stage
 from xtl.runs.results import BASELINE, SOURCE_LANGUAGE
 
+KINDS = ("distance", "curve", "sweep", "heatmap")
 PANEL = (3.5, 2.7)  # inches: one column of a two-column paper
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure: files figures/<name>.svg|png, the same as an element of the page, and its words."""
+    """One figure: the files figures/<name>.svg and .png, the same figure as an element of the page, and its text."""
 
     name: str
-    kind: str  # "distance", "curve", "sweep", "heatmap"
+    kind: str  # one of KINDS
     title: str
     caption: str
     svg: str = ""
 
 
 def draw(run: Run, atlas: Atlas, folder: files.Pathish, *, prefix: str = "") -> list[Figure]:
-    """Draw every figure that the results allow into FOLDER; heat maps are for paper only, the page has tables."""
+    """Draw every figure that the results allow into FOLDER; heat maps are for papers only, the page has tables."""
     looks = style.series(run.labels, BASELINE)
-    made = []
-    sorts = _distances(run, atlas, looks), _curves(run, looks), _sweeps(run, looks), _heatmaps(run, atlas)
-    for figure, artist in chain(*sorts):
+    figures = []
+    kinds = _distances(run, atlas, looks), _curves(run, looks), _sweeps(run, looks), _heatmaps(run, atlas)
+    for figure, draw_it in chain(*kinds):
         name = prefix + figure.name
-        drawn = artist()
+        drawn = draw_it()
         style.write(drawn, folder, name)
         svg = style.inline(drawn, name, title=f"{figure.title}. {figure.caption}") if figure.kind != "heatmap" else ""
-        made.append(Figure(name, figure.kind, figure.title, figure.caption, svg))
-    return made
+        figures.append(Figure(name, figure.kind, figure.title, figure.caption, svg))
+    return figures
 
 
-Drawn = Iterator[tuple[Figure, Any]]  # with a function that draws it
+Drawn = Iterator[tuple[Figure, Any]]  # a figure, and the function that draws it
 
 
 # ---------------------------------------------------------------- gain by distance
@@ -75,9 +77,8 @@ def _trend_in_words(points: Mapping[str, tuple[float, float]]) -> str:
     x, y = zip(*points.values(), strict=True)
     if len(points) < 5 or len(set(x)) < 2 or len(set(y)) < 2:
         return "Too few languages for a correlation."
-    found = spearmanr(x, y)
-    p = "p < 0.001" if found.pvalue < 0.001 else f"p = {found.pvalue:.3f}"
-    return f"Spearman ρ = {signed(found.statistic, 2)}, {p}."
+    correlation = spearmanr(x, y)
+    return f"Spearman ρ = {signed(correlation.statistic, 2)}, {p_values.equation(correlation.pvalue)}."
 
 
 def _draw_distance(label: str, points: Mapping[str, tuple[float, float]], look: Mapping[str, Any]) -> Any:
@@ -95,56 +96,15 @@ def _draw_distance(label: str, points: Mapping[str, tuple[float, float]], look: 
         axes.set_xlabel("distance from English")
         axes.set_ylabel("gain (points)")
         axes.set_title(label)
-        _name_points(figure, axes, dict(points))
+        label_points(axes, ((name, *point) for name, point in points.items()), size=6.5, color=style.MUTED)
         return figure
-
-
-def _name_points(figure: Any, axes: Any, points: Mapping[str, tuple[float, float]]) -> None:
-    """Write each name beside its point, where it covers least of what is there already."""
-    figure.draw_without_rendering()  # lays out, so that data coordinates are known in pixels
-    figure.set_layout_engine("none")
-    scale = figure.dpi / 72
-    at = {name: axes.transData.transform(point) / scale for name, point in points.items()}  # in points of 1/72 inch
-    taken = [(x - 2, y - 2, x + 2, y + 2) for x, y in at.values()]
-    frame = axes.get_window_extent().extents / scale
-    for name, (x, y) in sorted(at.items(), key=lambda item: (-item[1][1], item[0])):
-        wide, high = 4.0 * len(name), 6.0
-        places = [
-            (3, -3),
-            (-3 - wide, -3),
-            (-wide / 2, 3),
-            (-wide / 2, -9),
-            (3, 2),
-            (3, -8),
-            (-3 - wide, 2),
-            (-3 - wide, -8),
-        ]
-        boxes = [(x + dx, y + dy, x + dx + wide, y + dy + high) for dx, dy in places]
-        costs = [sum(_overlap(box, other) for other in taken) + _outside(box, frame) for box in boxes]
-        best = costs.index(min(costs))
-        taken.append(boxes[best])
-        axes.annotate(
-            name, points[name], xytext=places[best], textcoords="offset points", fontsize=6.5, color=style.MUTED
-        )  # fmt: skip
-
-
-Box = Sequence[float]  # x0, y0, x1, y1
-
-
-def _overlap(a: Box, b: Box) -> float:
-    wide, high = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    return wide * high if wide > 0 and high > 0 else 0.0
-
-
-def _outside(box: Box, frame: Box) -> float:
-    return 0.0 if _overlap(box, frame) >= 0.999 * (box[2] - box[0]) * (box[3] - box[1]) else 1000.0
 
 
 # ---------------------------------------------------------------- learning curves
 
 
 def _curves(run: Run, looks: Mapping[str, Any]) -> Drawn:
-    """One panel for the stages that train the same tasks for the same targets, one line a stage."""
+    """One panel for the stages that train the same tasks for the same targets, one line per stage."""
     panels: dict[tuple[str, str], list[Stage]] = {}
     for stage in run.units:
         if len(stage.log) > 1:
@@ -171,12 +131,12 @@ def _line(stage: Stage, key: str) -> list[tuple[int, float]]:
 def _draw_curves(stages: Sequence[Stage], key: str, what: str, purpose: str, looks: Mapping[str, Any]) -> Any:
     thin = {"linewidth": 0.9, "alpha": 0.85} if len(stages) > 6 else {}
     with style.canvas(*PANEL) as (figure, axes):
-        named = set()
+        in_legend = set()
         for stage in stages:
             look = looks.get(stage.intermediate, looks[BASELINE])
             x, y = zip(*_line(stage, key), strict=True)
-            shown = stage.intermediate if len(stages) > 1 and stage.intermediate not in named else None
-            named.add(stage.intermediate)
+            shown = stage.intermediate if len(stages) > 1 and stage.intermediate not in in_legend else None
+            in_legend.add(stage.intermediate)
             axes.plot(x, y, label=shown, **look, **thin)
             best = (stage.result.get("selection") or {}).get("best_step")
             if best and best in x:
@@ -184,8 +144,8 @@ def _draw_curves(stages: Sequence[Stage], key: str, what: str, purpose: str, loo
         axes.set_xlabel("step")
         axes.set_ylabel(what)
         axes.set_title(purpose)
-        if len(named) > 1:
-            axes.legend(ncols=1 + (len(named) > 6), handlelength=1.6, labelspacing=0.25)
+        if len(in_legend) > 1:
+            axes.legend(ncols=1 + (len(in_legend) > 6), handlelength=1.6, labelspacing=0.25)
         return figure
 
 
@@ -193,7 +153,7 @@ def _draw_curves(stages: Sequence[Stage], key: str, what: str, purpose: str, loo
 
 
 def _sweeps(run: Run, looks: Mapping[str, Any]) -> Drawn:
-    """One panel for each target and way of pooling, one line a condition (mean over languages and seeds).
+    """One panel per target and setting, one line per condition (mean over languages and seeds).
 
     From "sweep" in eval/<task>.json: {language: {"mean": [score by layer], "mean, centred": [...], "cls": [...], ...}}.
     """
@@ -203,8 +163,8 @@ def _sweeps(run: Run, looks: Mapping[str, Any]) -> Drawn:
             for by_setting in report.get("sweep", {}).values():
                 for setting, scores in by_setting.items():
                     panels.setdefault((task, setting), {}).setdefault(stage.intermediate, []).append(scores)
-    for (task, setting), found in panels.items():
-        lines = {x: [statistics.fmean(layer) for layer in zip(*scores, strict=True)] for x, scores in found.items()}
+    for (task, setting), by_label in panels.items():
+        lines = {x: [statistics.fmean(layer) for layer in zip(*scores, strict=True)] for x, scores in by_label.items()}
         caption = "Mean over languages and seeds; layer 0 is the embedding output."
         name = f"sweep-{task}-{setting}".replace(", ", "-")
         figure = Figure(name, "sweep", f"{task} by layer, {setting}", caption)
@@ -223,7 +183,7 @@ def _draw_sweep(lines: Mapping[str, Sequence[float]], title: str, looks: Mapping
         return figure
 
 
-# ---------------------------------------------------------------- heat maps, for paper
+# ---------------------------------------------------------------- heat maps, for papers
 
 
 def _heatmaps(run: Run, atlas: Atlas) -> Drawn:

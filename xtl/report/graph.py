@@ -1,4 +1,4 @@
-"""The graph of stages as an SVG: parents left, what starts from them right, stages without successors in a grid."""
+"""The graph of stages as an SVG: parents left of their successors; stages without successors stand in a grid."""
 
 import html
 import math
@@ -12,7 +12,7 @@ from xtl.runs.read import Run, Stage
 WIDE, HIGH = 166, 40  # one box
 ACROSS, DOWN, BESIDE = 44, 8, 8  # gaps: between generations, rows, and leaves of one row
 COLUMNS = 4  # most leaves a row
-LOWEST = 240  # below the top of what follows: in a tall graph the first box must be in sight
+LOWEST = 240  # of a box below the top of its successors: in a tall graph the first box must be in sight
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def draw(run: Run) -> str:
 
 
 def _children(run: Run) -> Children:
-    """What starts from each node, "" standing for nothing."""
+    """The nodes that start from each node; "" holds those that start from none."""
     children: Children = {}
     starts = Counter(stage.start for stage in run.units if not stage.parents)
     for stage in run.units:
@@ -69,16 +69,16 @@ def _children(run: Run) -> Children:
 
 
 def _place(node: _Node, children: Children, placed: dict[str, _Placed], *, x: float, top: float) -> float:
-    """Put a node and all that follows below `top`; returns where they end."""
-    mine = children.get(node.name, [])
-    leaves = [child for child in mine if child.name not in children]
+    """Place a node and its successors below `top`; returns their lower end."""
+    successors = children.get(node.name, [])
+    leaves = [child for child in successors if child.name not in children]
     columns = math.ceil(len(leaves) / max(1, math.ceil(len(leaves) / COLUMNS)))  # rows of about equal length
     right, y = x + WIDE + ACROSS, top
     for i, leaf in enumerate(leaves):
         placed[leaf.name] = _Placed(leaf, right + (i % columns) * (WIDE + BESIDE), top + i // columns * (HIGH + DOWN))
         y = placed[leaf.name].y + HIGH + DOWN
     middles = [placed[leaves[0].name].y, placed[leaves[-1].name].y] if leaves else []
-    for child in mine:
+    for child in successors:
         if child.name in children:
             y = _place(child, children, placed, x=right, top=y + (DOWN if y > top else 0)) + DOWN
             middles.append(placed[child.name].y)
@@ -101,26 +101,25 @@ MARKS = {"done": "✓", "failed": "✕", "running": "▶", "pending": "○"}
 def _box(run: Run, one: _Placed) -> str:
     stage = one.node.stage
     if stage is None:
-        return _frame(one, _cut(one.node.name, 23), "where all begins")
+        return _frame(one, _cut(one.node.name, 23), "start encoder")
     shared = [name for name, other in run.stages.items() if other.trained_as == stage.name and name != stage.name]
-    told = ", ".join(cost_parts(stage)) or stage.state
-    title = f"{stage.name}: {stage.purpose or stage.phase}, {stage.state}" + (
-        f", {told}" if told != stage.state else ""
-    )
+    detail = ", ".join(cost_parts(stage)) or stage.state
+    title = f"{stage.name}: {stage.purpose or stage.phase}, {stage.state}"
+    title += f", {detail}" if detail != stage.state else ""
     title += f"; shared with {', '.join(shared)}" if shared else ""
     name = _cut(stage.name + (f" +{len(shared)}" if shared else ""), 23)
     mark = f'<tspan class="mark">{MARKS.get(stage.state, "?")}</tspan> '
     return (
         f'<a href="#stage-{html.escape(stage.name)}" class="{html.escape(stage.state)}">'
-        f"<title>{html.escape(title)}</title>{_frame(one, name, _cut(told, 27), mark)}</a>"
+        f"<title>{html.escape(title)}</title>{_frame(one, name, _cut(detail, 27), mark)}</a>"
     )
 
 
-def _frame(one: _Placed, name: str, told: str, mark: str = "") -> str:
+def _frame(one: _Placed, name: str, detail: str, mark: str = "") -> str:
     return (
         f'<rect x="{one.x:.1f}" y="{one.y:.1f}" width="{WIDE}" height="{HIGH}" rx="7"/>'
         f'<text x="{one.x + 10:.1f}" y="{one.y + 16.5:.1f}">{mark}{html.escape(name)}</text>'
-        f'<text class="small" x="{one.x + 10:.1f}" y="{one.y + 31:.1f}">{html.escape(told)}</text>'
+        f'<text class="small" x="{one.x + 10:.1f}" y="{one.y + 31:.1f}">{html.escape(detail)}</text>'
     )
 
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from xtl.report import analysis, page
+from xtl.report import analysis, significance, stages
+from xtl.report.page import Part
 from xtl.report.significance import LEVELS
 from xtl.runs.results import Cell
 
@@ -12,26 +13,26 @@ LEGEND = (
 )
 
 
-def render(parts: Sequence[page.Part]) -> str:
+def render(parts: Sequence[Part]) -> str:
     """The text of report.md."""
     return "# Results\n\n" + LEGEND + "\n" + "\n".join("\n".join(_pipeline(part)) for part in parts)
 
 
-def _pipeline(part: page.Part) -> Iterator[str]:
+def _pipeline(part: Part) -> Iterator[str]:
     run, tests = part.run, part.tests
     yield f"## {run.name}\n"
     yield " ".join(analysis.headline(run, tests)) + "\n"
-    yield "\n".join(f"- {what}: {value}" for what, value in page.facts(run)) + "\n"
+    yield "\n".join(f"- {name}: {value}" for name, value in stages.facts(run)) + "\n"
     if run.table.columns:
         yield "\n".join(_table(part)) + "\n"
         signs = ", ".join(f"{sign} adjusted p < {level}" for level, sign in LEVELS)
-        yield f"Significance: {signs}. {' '.join(page.tests_in_words(tests))}\n"
+        yield f"Significance: {signs}. {' '.join(significance.explained(tests))}\n"
         yield from (f"- {target}: not tested over examples ({why})" for target, why in tests.fallbacks.items())
         yield ""
-    chosen = analysis.composite(run)
-    if chosen.chosen:
-        picks = "; ".join(f"{t} from {chosen.chosen[t]} (chosen on {basis})" for t, basis in chosen.basis.items())
-        flatters = "" if chosen.honest else " Where test scores chose, the row flatters: an upper bound."
+    composite = analysis.composite(run)
+    if composite.chosen:
+        picks = "; ".join(f"{t} from {composite.chosen[t]} (chosen on {basis})" for t, basis in composite.basis.items())
+        flatters = "" if composite.honest else " Where test scores chose, the row flatters: an upper bound."
         yield f"Best per target: {picks}.{flatters}\n"
     for target, lines in analysis.retrieval_settings(run).items():
         yield f"{target}: {'; or '.join(lines)}.\n"
@@ -42,14 +43,14 @@ def _pipeline(part: page.Part) -> Iterator[str]:
         yield "### Figures\n\n" + "\n".join(f"- [{f.title}](figures/{f.name}.svg)" for f in part.figures) + "\n"
 
 
-def _table(part: page.Part) -> Iterator[str]:
-    run, tests, chosen = part.run, part.tests, analysis.composite(part.run)
+def _table(part: Part) -> Iterator[str]:
+    run, tests, composite = part.run, part.tests, analysis.composite(part.run)
     yield "| intermediate | " + " | ".join(f"{c.target} {c.metric} ({c.group})" for c in run.table.columns) + " |"
     yield "| --- |" + " ---: |" * len(run.table.columns)
     for label, cells in run.table.cells.items():
         yield f"| {label} | " + " | ".join(_cell(c, tests.mark(label, i)) for i, c in enumerate(cells)) + " |"
-    if chosen.chosen:
-        yield "| best per target | " + " | ".join(_cell(cell, "") for cell in chosen.cells) + " |"
+    if composite.chosen:
+        yield "| best per target | " + " | ".join(_cell(cell, "") for cell in composite.cells) + " |"
 
 
 def _cell(cell: Cell | None, mark: str) -> str:
@@ -61,23 +62,23 @@ def _cell(cell: Cell | None, mark: str) -> str:
     )
 
 
-def _averages(found: analysis.Averages) -> Iterator[str]:
-    yield f"### {found.benchmark.upper()} averages\n"
-    yield "| intermediate | " + " | ".join(found.groups) + " |"
-    yield "| --- |" + " ---: |" * len(found.groups)
-    for label in dict.fromkeys(label for scores in found.groups.values() for label in scores):
-        values = (scores.get(label) for scores in found.groups.values())
+def _averages(averages: analysis.Averages) -> Iterator[str]:
+    yield f"### {averages.benchmark.upper()} averages\n"
+    yield "| intermediate | " + " | ".join(averages.groups) + " |"
+    yield "| --- |" + " ---: |" * len(averages.groups)
+    for label in dict.fromkeys(label for scores in averages.groups.values() for label in scores):
+        values = (scores.get(label) for scores in averages.groups.values())
         yield f"| {label} | " + " | ".join("–" if v is None else f"{v:.1f}" for v in values) + " |"
-    if found.partial:
-        yield f"\nNot in the benchmark's own set of languages: {', '.join(found.partial)}."
+    if averages.partial:
+        yield f"\nNot in the benchmark's own set of languages: {', '.join(averages.partial)}."
 
 
-def _problems(part: page.Part) -> Iterator[str]:
-    found = page.problems(part.run)
-    if not any(found[kind] for kind in ("missing", "collapsed", "dropped")):
+def _problems(part: Part) -> Iterator[str]:
+    problems = stages.problems(part.run)
+    if not any(problems[kind] for kind in ("missing", "collapsed", "dropped")):
         yield "Every stage is done, none looks collapsed, and every row of the evaluated data was used."
         return
     yield "### Missing, and to doubt\n"
-    yield from (f"- {name} ({state}){': ' + why if why else ''}" for name, state, why in found["missing"])
-    yield from (f"- {name} (collapse): {why}" for name, why in found["collapsed"])
-    yield from (f"- {task} {x}: {rows} rows not used ({why})" for task, x, why, rows, _ in found["dropped"])
+    yield from (f"- {name} ({state}){': ' + why if why else ''}" for name, state, why in problems["missing"])
+    yield from (f"- {name} (collapse): {why}" for name, why in problems["collapsed"])
+    yield from (f"- {task} {x}: {rows} rows not used ({why})" for task, x, why, rows, _ in problems["dropped"])

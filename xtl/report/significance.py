@@ -1,10 +1,11 @@
-"""Which differences from the baseline are more than chance: one test a cell of the table.
+"""Which differences from the baseline are more than chance: one test per cell of the table.
 
-Where predictions and gold are at hand, a paired bootstrap over examples (Koehn 2004; Berg-Kirkpatrick et al. 2012):
-both sides are scored on the same resampled examples. Examples at the same place of test sets of equal size are drawn
-together over languages, since such sets are translations of each other; seeds are resampled too. Elsewhere, a
-sign-flip permutation test over languages (seeds averaged first, because the seeds of a language are not independent).
-p values are adjusted for the number of cells (Benjamini & Hochberg 1995).
+Where predictions and gold are available: a paired bootstrap over examples (Koehn 2004; Berg-Kirkpatrick et al. 2012),
+in which both sides are scored on the same resampled examples. Test sets of equal size are translations of each other,
+so their examples are resampled in step over languages; seeds are resampled too. scipy.stats.bootstrap can share a
+resample neither over test sets nor over the levels examples and seeds. Elsewhere: a sign-flip permutation test over
+languages, seeds averaged first, because the seeds of one language are not independent. p values are adjusted for the
+number of cells (Benjamini & Hochberg 1995).
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,13 +14,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from xtl.errors import XtlError
+from xtl.report import p_values
 from xtl.report.examples import Gold, load_gold, ratios
 from xtl.runs.read import Run, Stage
 from xtl.runs.results import BASELINE, Column
 
 RESAMPLES = 2000
 LEVELS = ((0.01, "**"), (0.05, "*"))  # of the adjusted p value
-FEWEST = 6  # languages: with fewer, no sign-flip test can reach p < .05
+FEWEST = 6  # languages: with fewer, no sign-flip test reaches p < 0.05
 
 Cell = tuple[str, int]  # intermediate, column of the table
 
@@ -52,26 +54,38 @@ class Tests:
 
 
 def compare(run: Run) -> Tests:
-    """Test every cell that has a baseline beside it."""
-    found = Tests({}, {})
+    """Test every cell that has a baseline to be compared with."""
+    tests = Tests({}, {})
     for target in run.targets:
         columns = {i: c for i, c in enumerate(run.table.columns) if c.target == target}
         try:
-            found.cells |= _over_examples(run, target, columns)
-        except (XtlError, OSError, KeyError, ValueError) as error:  # data not at hand, or not what it was
-            found.fallbacks[target] = str(error) or type(error).__name__
-            found.cells |= _over_languages(run, columns)
-    found.cells = _adjusted(found.cells)
-    return found
+            tests.cells |= _over_examples(run, target, columns)
+        except (XtlError, OSError, KeyError, ValueError) as error:  # data not available, or not what it was
+            tests.fallbacks[target] = str(error) or type(error).__name__
+            tests.cells |= _over_languages(run, columns)
+    tests.cells = _adjusted(tests.cells)
+    return tests
 
 
 def _adjusted(cells: Mapping[Cell, Test]) -> dict[Cell, Test]:
-    from scipy.stats import false_discovery_control
+    adjusted = p_values.adjusted([test.p for test in cells.values()], "fdr")
+    return {key: replace(test, adjusted=p) for (key, test), p in zip(cells.items(), adjusted, strict=True)}
 
-    if not cells:
-        return {}
-    values = false_discovery_control([test.p for test in cells.values()])
-    return {key: replace(test, adjusted=float(p)) for (key, test), p in zip(cells.items(), values, strict=True)}
+
+def explained(tests: Tests) -> list[str]:
+    """How the differences were tested, in sentences for the reader of the table."""
+    units = {test.unit for test in tests.cells.values()}
+    sentences = []
+    if not tests.cells:
+        sentences.append("No difference could be tested.")
+    if "examples" in units:
+        sentences.append("Paired bootstrap over test examples, 2,000 resamples, seeds resampled with them.")
+    if "languages" in units:
+        sentences.append(
+            "Sign-flip permutation test over languages, seeds averaged first (six languages at least). It treats"
+            " languages as independent, which translations of one test set are not, so it is too lenient."
+        )
+    return sentences
 
 
 # ---------------------------------------------------------------- over examples
@@ -87,17 +101,17 @@ def _over_examples(run: Run, target: str, columns: Mapping[int, Column]) -> dict
     }
     rows = [label for label in run.labels if label != BASELINE]
     shared = {x: sorted(s for label, s in stages if label == x and (BASELINE, s) in stages) for x in rows}
-    wanted = {key: stage for key, stage in stages.items() if key[0] == BASELINE or key[1] in shared.get(key[0], ())}
+    paired = {key: stage for key, stage in stages.items() if key[0] == BASELINE or key[1] in shared.get(key[0], ())}
     if not any(shared.values()):
         return {}
     drawn = {
         language: _resampled(
-            wanted, load_gold(next(iter(wanted.values())), target, language), run.results.metrics[target]
+            paired, load_gold(next(iter(paired.values())), target, language), run.results.metrics[target]
         )
         for column in columns.values()
         for language in column.languages
     }
-    found = {}
+    tests = {}
     for i, column in columns.items():
         for label in rows:
             if not shared[label]:
@@ -109,14 +123,14 @@ def _over_examples(run: Run, target: str, columns: Mapping[int, Column]) -> dict
                 ],
                 axis=0,
             )
-            found[label, i] = _judged(gaps_sb)
-    return found
+            tests[label, i] = _tested(gaps_sb)
+    return tests
 
 
 def _resampled(stages: Mapping[tuple[str, int], Stage], gold: Gold, metric: str) -> dict[tuple[str, int], np.ndarray]:
     """The score of each stage on RESAMPLES resamples of one language's examples, the same for all: float64 [B]."""
     ratios_sn2 = [ratios(stage, gold, metric=metric) for stage in stages.values()]
-    if len({len(one) for one in ratios_sn2}) > 1:  # mined pairs: the sentences found differ
+    if len({len(one) for one in ratios_sn2}) > 1:  # mined pairs: the accepted sentences differ
         raise XtlError("the stages have predictions for different examples, so that examples cannot be paired")
     counts_n2s = np.stack(ratios_sn2, axis=-1)
     n = len(counts_n2s)
@@ -130,7 +144,8 @@ def _resampled(stages: Mapping[tuple[str, int], Stage], gold: Gold, metric: str)
     return dict(zip(stages, scores_bs.T, strict=True))
 
 
-def _judged(gaps_sb: np.ndarray) -> Test:
+def _tested(gaps_sb: np.ndarray) -> Test:
+    """The test of differences by seed and resample, float64 [S, B]; each resample draws seeds again."""
     seeds, resamples = gaps_sb.shape
     rng = np.random.default_rng([RESAMPLES, seeds])
     drawn = rng.integers(0, seeds, (resamples, seeds))
@@ -144,14 +159,14 @@ def _judged(gaps_sb: np.ndarray) -> Test:
 
 
 def _over_languages(run: Run, columns: Mapping[int, Column]) -> dict[Cell, Test]:
-    found = {}
+    tests = {}
     for i, column in columns.items():
         for label in run.labels:
             gains = [run.gain(label, column.target, x) for x in column.languages]
             known = [gain for gain in gains if gain is not None]
             if label != BASELINE and len(known) >= FEWEST:
-                found[label, i] = Test(sign_flip(known), "languages")
-    return found
+                tests[label, i] = Test(sign_flip(known), "languages")
+    return tests
 
 
 def sign_flip(differences: Sequence[float]) -> float:

@@ -13,7 +13,7 @@ from typing import Any
 from xtl import files
 
 INK, MUTED, LINE, PAPER = "#1f2328", "#6a737d", "#d5d9de", "#ffffff"
-# Paul Tol's "muted", told apart with any colour vision and in print; the baseline is grey.
+# Paul Tol's "muted", distinguishable with any colour vision and in print; the baseline is grey.
 SERIES = ("#332288", "#cc6677", "#117733", "#88ccee", "#ddcc77", "#aa4499", "#44aa99", "#882255", "#999933", "#661100")
 BASE = "#7f868e"
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)))  # after the last colour: the next dash

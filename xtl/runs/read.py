@@ -1,4 +1,4 @@
-"""What a report is made of: one pipeline of a WORKDIR, read once; nothing here changes a file."""
+"""One pipeline of a WORKDIR, read once for reports and studies; nothing here changes a file."""
 
 import statistics
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ Scores = dict[tuple[str, str, str], dict[int, float]]  # (intermediate, target, 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage as it stands: its line of plan.json and, as far as they exist, the files of its folder."""
+    """One stage: its entry of plan.json and, as far as they exist, the files of its folder."""
 
     name: str
     phase: str
@@ -74,7 +74,7 @@ class Stage:
         return " → ".join(filter(None, [trained, evaluated if evaluated != trained else ""]))
 
     def dropped(self) -> Iterator[tuple[str, str, str, int]]:
-        """(task, language, reason, rows) of what was in the evaluated input and is no example."""
+        """(task, language, reason, rows) of evaluated input that became no example."""
         for task, report in self.evaluations.items():
             for language, reasons in report.get("dropped", {}).items():
                 for reason, count in reasons.items():
@@ -93,7 +93,7 @@ class Run:
 
     @property
     def units(self) -> list[Stage]:
-        """The stages that stand for their fingerprints: what was really trained."""
+        """The stages that were really trained; others are equal to one of them."""
         return [stage for stage in self.stages.values() if stage.trained_as == stage.name]
 
     @property
@@ -114,17 +114,17 @@ class Run:
 
     def score(self, label: str, target: str, language: str) -> float | None:
         """The mean over seeds."""
-        found = self.scores.get((label, target, language))
-        return statistics.fmean(found.values()) if found else None
+        by_seed = self.scores.get((label, target, language))
+        return statistics.fmean(by_seed.values()) if by_seed else None
 
     def gain(self, label: str, target: str, language: str) -> float | None:
         """The mean difference from the baseline over the seeds that both have; None where there are none."""
-        mine = self.scores.get((label, target, language), {})
+        own = self.scores.get((label, target, language), {})
         base = self.scores.get((BASELINE, target, language), {})
-        return statistics.fmean(mine[s] - base[s] for s in mine if s in base) if mine.keys() & base.keys() else None
+        return statistics.fmean(own[s] - base[s] for s in own if s in base) if own.keys() & base.keys() else None
 
     def stages_of(self, label: str, target: str) -> list[Stage]:
-        """The stages whose evaluation of a target fills a row, one a seed."""
+        """The stages whose evaluation of a target fills a row, one per seed."""
         return [
             stage
             for stage in self.stages.values()
@@ -135,13 +135,13 @@ class Run:
 def read_run(workdir: Workdir, pipeline: str) -> Run:
     """Everything on disk about one pipeline of WORKDIR."""
     entries = [entry for entry in workdir.read_plan() if entry["pipeline"] == pipeline]
-    found = results.collect(workdir, pipeline=pipeline)
+    collected = results.collect(workdir, pipeline=pipeline)
     scores: Scores = {}
-    for row in found.rows:
-        if row.metric == found.metrics[row.target] and row.value:  # a language without labels has an empty value
+    for row in collected.rows:
+        if row.metric == collected.metrics[row.target] and row.value:  # a language without labels has an empty value
             scores.setdefault((row.intermediate, row.target, row.language), {})[row.seed] = float(row.value)
     stages = {entry["name"]: _stage(workdir, entry) for entry in entries}
-    return Run(pipeline, stages, found, results.table(found), scores)
+    return Run(pipeline, stages, collected, results.table(collected), scores)
 
 
 def _stage(workdir: Workdir, entry: Mapping[str, Any]) -> Stage:

@@ -1,7 +1,7 @@
 """results.csv, and the table of a pipeline: rows = intermediate task, columns = target x (English, others' average).
 
-Both are rebuilt from the finished stages' eval/*.json in an order of their own, with a fixed number format: the same
-scores are the same bytes, however often the run was interrupted and whoever trained what.
+Both are rebuilt from the eval/*.json of the finished stages, sorted and with a fixed number format: equal scores give
+equal bytes, however often the run was interrupted and whichever launch trained which stage.
 """
 
 import csv
@@ -17,7 +17,7 @@ from xtl.runs.workdir import Workdir
 
 BASELINE = "none"
 SOURCE_LANGUAGE = "en"
-TABLED = ("target", "eval")  # phases whose evaluations are results; others only watch their own training
+TABLED = ("target", "eval")  # phases whose evaluations are results; evaluations of other phases only monitor training
 
 
 @dataclass(frozen=True, order=True)
@@ -36,41 +36,41 @@ class Row:
 
 @dataclass
 class Results:
-    """All rows, what the table shows of each target, and what is missing: stage -> state."""
+    """All rows, the metric that the table shows of each target, and the stages that are missing."""
 
     rows: list[Row] = field(default_factory=list)
     intermediates: list[str] = field(default_factory=list)  # in the order of the config, the baseline first
     metrics: dict[str, str] = field(default_factory=dict)  # target -> the metric that stands for it
-    missing: dict[str, str] = field(default_factory=dict)
-    remarks: dict[str, str] = field(default_factory=dict)  # stage -> what its numbers must be read with
+    missing: dict[str, str] = field(default_factory=dict)  # stage -> state
+    remarks: dict[str, str] = field(default_factory=dict)  # stage -> a reservation about its numbers
 
 
 def collect(workdir: Workdir, *, pipeline: str = "") -> Results:
     """The results of every pipeline that was launched in WORKDIR, or of one."""
-    found = Results()
+    results = Results()
     for entry in workdir.read_plan():
         if pipeline not in ("", entry["pipeline"]):
             continue
         if entry.get("remark"):
-            found.remarks[entry["name"]] = entry["remark"]
+            results.remarks[entry["name"]] = entry["remark"]
         if entry["phase"] not in TABLED:
             continue
-        if entry["intermediate"] not in found.intermediates:
-            found.intermediates.append(entry["intermediate"])
+        if entry["intermediate"] not in results.intermediates:
+            results.intermediates.append(entry["intermediate"])
         if entry["state"] != "done":
-            found.missing[entry["name"]] = entry["state"]
+            results.missing[entry["name"]] = entry["state"]
             continue
         for task in entry["evaluate"]:
             report = files.read_json(workdir.path / "stages" / entry["folder"] / "eval" / f"{task}.json")
-            found.metrics.setdefault(task, report["metric"])
-            found.rows.extend(_rows(entry, report))
-    found.rows = sorted(set(found.rows))
-    found.intermediates.sort(key=lambda label: label != BASELINE)
-    return found
+            results.metrics.setdefault(task, report["metric"])
+            results.rows.extend(_rows(entry, report))
+    results.rows = sorted(set(results.rows))
+    results.intermediates.sort(key=lambda label: label != BASELINE)
+    return results
 
 
 def _rows(entry: Mapping[str, Any], report: Mapping[str, Any]) -> Iterator[Row]:
-    """One row a language and metric. A language without labels has its place, with an empty value."""
+    """One row per language and metric; a language without labels has a row with an empty value."""
     for language, scores in report["languages"].items():
         for metric, value in ({report["metric"]: None} | scores).items():
             if metric != "n" and not metric.endswith("_n") and (value is None or isinstance(value, int | float)):
@@ -96,11 +96,11 @@ def to_csv(rows: Iterable[Row]) -> str:
 
 
 def rebuild(workdir: Workdir) -> Results:
-    """Write WORKDIR/results.csv anew from what is done now."""
-    with workdir.claim("results", wait=True):  # read inside the lock: the last writer has seen the most
-        found = collect(workdir)
-        files.atomic_write(workdir.path / "results.csv", to_csv(found.rows))
-    return found
+    """Rewrite WORKDIR/results.csv from what is done now."""
+    with workdir.claim("results", wait=True):  # read under the lock, so that the last writer has the newest state
+        results = collect(workdir)
+        files.atomic_write(workdir.path / "results.csv", to_csv(results.rows))
+    return results
 
 
 # ---------------------------------------------------------------- table
@@ -133,7 +133,7 @@ class Column:
 
 @dataclass
 class Table:
-    """Rows by intermediate; `cells[intermediate][column]` is None where nothing is known yet."""
+    """Rows by intermediate; `cells[intermediate][column]` is None where there is no score yet."""
 
     columns: list[Column]
     cells: dict[str, list[Cell | None]]
@@ -166,23 +166,23 @@ def table(results: Results) -> Table:
 def _by_seed(scores: Mapping[tuple[str, int, str], float], label: str, languages: Sequence[str]) -> dict[int, float]:
     """The average over languages for each seed that has them all."""
     seeds = sorted({seed for name, seed, _ in scores if name == label})
-    found = {seed: [scores.get((label, seed, language), math.nan) for language in languages] for seed in seeds}
-    return {seed: statistics.fmean(values) for seed, values in found.items() if not any(map(math.isnan, values))}
+    by_seed = {seed: [scores.get((label, seed, language), math.nan) for language in languages] for seed in seeds}
+    return {seed: statistics.fmean(values) for seed, values in by_seed.items() if not any(map(math.isnan, values))}
 
 
-def _cell(mine: Mapping[int, float], baseline: Mapping[int, float]) -> Cell | None:
-    if not mine:
+def _cell(scores: Mapping[int, float], baseline: Mapping[int, float]) -> Cell | None:
+    if not scores:
         return None
-    gain = statistics.fmean(mine.values()) - statistics.fmean(baseline.values()) if baseline else None
-    if shared := sorted(set(mine) & set(baseline)):  # seeds are paired where both have them
-        gain = statistics.fmean(mine[seed] - baseline[seed] for seed in shared)
-    spread = statistics.stdev(mine.values()) if len(mine) > 1 else None
-    return Cell(statistics.fmean(mine.values()), spread, len(mine), gain)
+    gain = statistics.fmean(scores.values()) - statistics.fmean(baseline.values()) if baseline else None
+    if shared := sorted(set(scores) & set(baseline)):  # seeds are paired where both have them
+        gain = statistics.fmean(scores[seed] - baseline[seed] for seed in shared)
+    spread = statistics.stdev(scores.values()) if len(scores) > 1 else None
+    return Cell(statistics.fmean(scores.values()), spread, len(scores), gain)
 
 
 def to_json(results: Results) -> dict[str, Any]:
     """Rows and table as plain data."""
-    made = table(results)
+    shown = table(results)
     return {
         "rows": [dict(zip((f.name for f in fields(Row)), astuple(row), strict=True)) for row in results.rows],
         "table": {
@@ -190,10 +190,10 @@ def to_json(results: Results) -> dict[str, Any]:
                 None
                 if cell is None
                 else {"target": c.target, "languages": list(c.languages), "metric": c.metric, **vars(cell)}
-                for c, cell in zip(made.columns, cells, strict=True)
+                for c, cell in zip(shown.columns, cells, strict=True)
             ]
-            for label, cells in made.cells.items()
+            for label, cells in shown.cells.items()
         },
-        "missing": made.missing,
-        "remarks": made.remarks,
+        "missing": shown.missing,
+        "remarks": shown.remarks,
     }

@@ -1,11 +1,17 @@
-"""What the studies' configs have in common on the world: a tiny encoder trained from scratch, few steps, one layer."""
+"""What the studies' configs share: the small stages of the world, and which training data a target excludes.
 
+On the world every study trains a tiny encoder from scratch, for few steps, and retrieves at one layer.
+"""
+
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from xtl import config
 from xtl.config.recipes import small_head
+from xtl.errors import XtlError
+from xtl.runs.results import SOURCE_LANGUAGE
 
 SYSTEM = {"log_every": 50, "checkpoint_every": 500}
 SPEED = {"learning_rate": 1e-3, "warmup": 0.1}
@@ -43,9 +49,38 @@ def training(task: str, *, steps: int, languages: tuple[str, ...] = ("en",), lim
 
 def targets(names: tuple[str, ...], *, steps: int) -> dict[str, dict[str, Any]]:
     """Target stages of the world by name, as config.targets; retrieval at LAYER."""
-    found: dict[str, dict[str, Any]] = {}
+    stages: dict[str, dict[str, Any]] = {}
     for name, fields in config.targets(names).items():
         tasks = fields.get("tasks") or {}
         evaluated: dict[str, Any] = {task: {} if tasks else {"options": LAYER} for task in fields["evaluate"]}
-        found[name] = {**(training(next(iter(tasks)), steps=steps) if tasks else {}), "evaluate": evaluated}
-    return found
+        stages[name] = {**(training(next(iter(tasks)), steps=steps) if tasks else {}), "evaluate": evaluated}
+    return stages
+
+
+# ---------------------------------------------------------------- what must not be trained on
+
+# Training part -> evaluation sets that share its items: XQuAD is 240 paragraphs of SQuAD v1.1's development set in 11
+# languages, and LAReQA is made of it. SQuAD's training part is clean.
+OVERLAPS = {
+    ("xquad", "test"): ("xquad", "lareqa", "squad_v1"),
+    ("lareqa", "test"): ("xquad", "lareqa", "squad_v1"),
+    ("squad_v1", "dev"): ("xquad", "lareqa", "squad_v1"),
+    ("mlqa", "dev"): ("mlqa",),
+    ("mlqa", "test"): ("mlqa",),
+}
+
+
+def refuse_overlap(training: str, targets: Sequence[str], *, split: str = "train") -> None:
+    """XtlError if a target's evaluation items are among the items of `training`'s split, which is trained on."""
+    shared = [target for target in targets if target in OVERLAPS.get((training, split), ())]
+    if shared:
+        raise XtlError(
+            f"training on {training} ({split}) would leak into {', '.join(shared)}: they share items; leave them out"
+        )
+
+
+def refuse_spoken(targets: Mapping[str, Sequence[str]], *, trained_on: Sequence[str]) -> None:
+    """XtlError for a target all of whose languages (but English) were trained on: it would count in no mean."""
+    for target, spoken in targets.items():
+        if set(spoken) <= {SOURCE_LANGUAGE, *trained_on}:
+            raise XtlError(f"{target} has no language that is not trained on, so it is not zero-shot: leave it out")

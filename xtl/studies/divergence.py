@@ -1,88 +1,29 @@
 """Divergence: does the distance between intermediate and target data predict gain and robustness?
 
-Measures between two sets of sentence vectors (one pretrained encoder, one layer, equal n): unbiased MMD, proxy
-A-distance, centroid cosine; between texts: Jensen-Shannon divergence of unigrams. Outcome: gain D(i, t).
+Distances between the data of intermediate i and target t are measured on sentence vectors of one pretrained encoder and
+on unigrams (predictors.py). Outcome: gain D(i, t).
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from xtl import files
+from xtl.benchmark.prediction_files import file_path
 from xtl.errors import XtlError
-from xtl.studies import statistics, tables
-from xtl.studies.analysis import Analysis, Figure, name_points
+from xtl.families import family
+from xtl.report import p_values
+from xtl.report.labels import label_points
+from xtl.runs.results import SOURCE_LANGUAGE
+from xtl.studies import predictors, statistics, tables
+from xtl.studies.analysis import Analysis, Figure
+from xtl.studies.finished import Finished
 from xtl.studies.statistics import Estimate
+from xtl.tasks import get_task
 
 QUESTION = "Does the divergence between intermediate and target data predict the gain, and how robust it is?"
-
-# ---------------------------------------------------------------- measures
-
-
-def _same_size(x: np.ndarray, y: np.ndarray) -> None:
-    if len(x) != len(y):
-        raise XtlError(f"divergence: {len(x)} and {len(y)} vectors; measures are comparable at equal n only")
-
-
-def median_bandwidth(*samples: np.ndarray) -> float:
-    """The RBF gamma of the median heuristic over the pooled sample; take one for all pairs that are compared."""
-    from scipy.spatial.distance import pdist
-
-    pooled = np.concatenate(samples)[:2000]
-    return 1.0 / (2.0 * float(np.median(pdist(pooled))) ** 2)
-
-
-def mmd(x: np.ndarray, y: np.ndarray, *, gamma: float) -> float:
-    """Squared maximum mean discrepancy with an RBF kernel, unbiased (Gretton et al. 2012). May be slightly negative."""
-    from sklearn.metrics.pairwise import rbf_kernel
-
-    _same_size(x, y)
-    n = len(x)
-    within = [(rbf_kernel(z, z, gamma=gamma).sum() - n) / (n * (n - 1)) for z in (x, y)]
-    return float(sum(within) - 2 * rbf_kernel(x, y, gamma=gamma).mean())
-
-
-def proxy_a_distance(x: np.ndarray, y: np.ndarray, *, seed: int = 0) -> float:
-    """2 (1 - 2 e), e the cross-validated error of a linear classifier of the two sides: 0 same, 2 separable.
-
-    Ben-David et al. 2007.
-    """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedKFold, cross_val_score
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    _same_size(x, y)
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    labels = np.repeat([0, 1], [len(x), len(y)])
-    folds = StratifiedKFold(5, shuffle=True, random_state=seed)
-    error = 1 - cross_val_score(model, np.concatenate([x, y]), labels, cv=folds).mean()
-    return float(max(0.0, 2 * (1 - 2 * error)))
-
-
-def centroid_distance(x: np.ndarray, y: np.ndarray) -> float:
-    """1 - cosine of the mean vectors (Poth et al. 2021)."""
-    a, b = x.mean(0), y.mean(0)
-    return float(1 - a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
-
-
-def unigram_divergence(x: list[str], y: list[str], *, types: int = 10_000) -> float:
-    """Jensen-Shannon divergence, base 2, of word distributions over the joint most frequent types: 0..1."""
-    from collections import Counter
-
-    from scipy.spatial.distance import jensenshannon
-
-    from xtl.studies.morphology import words
-
-    counts = [Counter(word for text in texts for word in words(text)) for texts in (x, y)]
-    if not all(counts):
-        raise XtlError("divergence: a side has no words")
-    joint = [word for word, _ in (counts[0] + counts[1]).most_common(types)]
-    p, q = ([c[word] for word in joint] for c in counts)
-    return float(jensenshannon(p, q, base=2) ** 2)
-
-
-# ---------------------------------------------------------------- analysis
 
 
 def mean_gains(scores: pd.DataFrame) -> pd.DataFrame:
@@ -91,8 +32,8 @@ def mean_gains(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def slope_of_gain(gains: pd.DataFrame, distances: pd.DataFrame, *, name: str = "gain on divergence") -> Estimate:
-    """The slope of D(i, t) on d(i, t) beside indicators of i and of t: a task that helps, or is helped, everywhere does
-    not count. n is the number of (intermediate, target) cells."""
+    """The slope of D(i, t) on d(i, t) beside indicators of i and of t: a task that helps, or is helped, everywhere adds
+    nothing. n is the number of (intermediate, target) cells."""
     rows = gains.merge(distances, on=["intermediate", "target"], how="left")
     if rows["distance"].isna().any():
         lost = rows[rows["distance"].isna()].iloc[0]
@@ -102,8 +43,8 @@ def slope_of_gain(gains: pd.DataFrame, distances: pd.DataFrame, *, name: str = "
         for column in ("intermediate", "target")
         for level in sorted(rows[column].unique())[1:]
     }
-    found = statistics.slope(rows["gain"], rows["distance"], indicators, name=name, unit="cells")
-    return Estimate(**{**vars(found), "method": "OLS beside intermediate and target, HC3, t"})
+    estimate = statistics.slope(rows["gain"], rows["distance"], indicators, name=name, unit="cells")
+    return replace(estimate, method="OLS beside intermediate and target, HC3, t")
 
 
 def permutation_p(gains: pd.DataFrame, distances: pd.DataFrame, *, seed: int = 0, resamples: int = 2000) -> float:
@@ -143,13 +84,13 @@ def analyse(scores: pd.DataFrame, distances: dict[str, pd.DataFrame], *, primary
     if primary not in distances:
         raise XtlError(f"the primary measure {primary!r} is not among {', '.join(distances)}")
     gains = mean_gains(scores)
-    found = {measure: slope_of_gain(gains, table, name=f"gain on {measure}") for measure, table in distances.items()}
+    slopes = {measure: slope_of_gain(gains, table, name=f"gain on {measure}") for measure, table in distances.items()}
     p_rows = {measure: permutation_p(gains, table) for measure, table in distances.items()}
-    adjusted = statistics.adjusted([found[m].p for m in found], exploratory=True)
+    adjusted = p_values.adjusted([estimate.p for estimate in slopes.values()], "fdr")
     table = pd.DataFrame(
         {
             m: {"slope": e.value, "interval": (e.low, e.high), "p": e.p, "BH p": q, "permutation p": p_rows[m]}
-            for (m, e), q in zip(found.items(), adjusted, strict=True)
+            for (m, e), q in zip(slopes.items(), adjusted, strict=True)
         }
     ).T
     return Analysis(
@@ -157,16 +98,48 @@ def analyse(scores: pd.DataFrame, distances: dict[str, pd.DataFrame], *, primary
         question=QUESTION,
         design=f"{gains['intermediate'].nunique()} intermediates x {gains['target'].nunique()} targets; the primary "
         f"measure is {primary}.",
-        headline=[found[primary]],
+        headline=[slopes[primary]],
         tables={"Divergence measures": table, "Robustness by condition": robustness(scores)},
         figures=[_figure(gains, distances[primary], primary)],
-        sentences=[f"{found[primary].sentence()}; by permutation of whole tasks p = {p_rows[primary]:.3f}."],
+        sentences=[f"{slopes[primary].sentence()}; by permutation of whole tasks p = {p_rows[primary]:.3f}."],
         limits=[
             "Proxy A-distance saturates at 2 between languages; MMD does not.",
             f"{gains['intermediate'].nunique()} intermediates leave little power for claims between intermediates.",
         ],
         methods=METHODS,
     )
+
+
+def study(finished: Finished) -> Analysis:
+    """The answer from a finished run; settings: tasks, primary, texts, layer."""
+    distances, notes = predictors.distances(finished)
+    analysis = analyse(finished.scores, distances, primary=finished.settings.get("primary", "mmd"))
+    analysis.limits += notes
+    if (table := _consistency(finished)) is not None:
+        analysis.tables["Consistency: share (%) of parallel test items answered as in English"] = table
+    return analysis
+
+
+def _consistency(finished: Finished) -> pd.DataFrame | None:
+    """By condition and target, over languages and seeds; targets whose items are parallel and answered by a label."""
+    rows = []
+    for stage in finished.run.stages.values():
+        folder = files.join(stage.folder, "predictions")
+        for target in stage.evaluations:
+            languages = finished.languages_of(target)
+            kind = family(get_task(target)).file_kind(get_task(target))
+            if kind not in ("labels", "choices") or SOURCE_LANGUAGE not in languages:
+                continue
+            paths = {code: file_path(folder, target, code, kind) for code in languages}
+            if not all(files.exists(path) for path in paths.values()):
+                continue
+            answers = {code: files.read_text(path).splitlines() for code, path in paths.items()}
+            english = np.array(answers.pop(SOURCE_LANGUAGE))
+            same = [100 * float(np.mean(english == np.array(x))) for x in answers.values() if len(x) == len(english)]
+            rows.append({"intermediate": stage.intermediate, "target": target, "agreement": np.mean(same)})
+    if not rows:
+        return None
+    return pd.DataFrame(rows).groupby(["intermediate", "target"])["agreement"].mean().unstack("target")
 
 
 def _figure(gains: pd.DataFrame, distances: pd.DataFrame, measure: str) -> Figure:
@@ -177,15 +150,15 @@ def _figure(gains: pd.DataFrame, distances: pd.DataFrame, measure: str) -> Figur
             axes.scatter(part["distance"], part["gain"], s=20, label=target)
         axes.axhline(0, color="0.6", linewidth=0.8)
         axes.margins(x=0.12)
-        name_points(axes, zip(rows["intermediate"], rows["distance"], rows["gain"], strict=True), size=6.5)
         axes.set(xlabel=f"{measure} between intermediate and target", ylabel="gain over none (points)")
         axes.legend(frameon=False, fontsize=8)
+        label_points(axes, zip(rows["intermediate"], rows["distance"], rows["gain"], strict=True), size=6.5)
 
     return Figure("divergence", "Gain of each intermediate on each target against the divergence of their data.", draw)
 
 
 METHODS = """\
 Divergence between intermediate and target data is the squared maximum mean discrepancy (Gretton et al. 2012; RBF, one
-median bandwidth) between sentence vectors of the pretrained encoder at one layer, with equally many sentences a side.
+median bandwidth) between sentence vectors of the pretrained encoder at one layer, with equally many sentences per side.
 Gains are averaged over languages and seeds and regressed on divergence with indicators for every intermediate and every
 target task (HC3); dependence between cells that share a task is met by permuting whole rows and columns."""

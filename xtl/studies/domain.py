@@ -1,7 +1,7 @@
 """Domain: does the match of domain between intermediate and target data matter, and how does it interact with size?
 
 Design: domain (general, special) x format x size of the intermediate set x seeds. The headline is the interaction of
-domain similarity with log2 size, estimated once a seed: seeds are what is sampled.
+domain similarity with log2 size, estimated once per seed: seeds are what is sampled.
 """
 
 from typing import Any
@@ -11,15 +11,16 @@ import pandas as pd
 from scipy import stats
 
 from xtl.errors import XtlError
-from xtl.studies import statistics
+from xtl.studies import predictors, statistics, tables
 from xtl.studies.analysis import Analysis, Figure
+from xtl.studies.finished import Finished
 from xtl.studies.statistics import Estimate
 
 QUESTION = "Does it help when the intermediate data is from the target's domain, and does size change that?"
 
 
 def seed_coefficients(table: pd.DataFrame) -> pd.DataFrame:
-    """One row a seed: slopes of gain on similarity, on log2 size, and on their product, within format and target.
+    """One row per seed: slopes of gain on similarity, on log2 size, and on their product, within format and target.
 
     `table` rows: format, target, similarity, size, seed, gain. Similarity and size are centred within format and
     target, so that nothing is learnt from comparing formats, which may differ in sizes and in how steeply these help;
@@ -50,14 +51,9 @@ def seed_coefficients(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def interaction(table: pd.DataFrame, *, name: str = "similarity x log2(size)") -> Estimate:
-    """How the value of similarity changes when the intermediate set doubles (points)."""
-    return statistics.mean(seed_coefficients(table)["interaction"], name=name, unit="seeds")
-
-
 def analyse(table: pd.DataFrame) -> Analysis:
     """`table` as seed_coefficients takes it."""
-    headline = _coefficients(table)
+    headline = coefficients(table)
     by_cell = table.groupby(["format", "target", "domain", "size"])["gain"].agg(["mean", "std", "count"])
     return Analysis(
         study="domain",
@@ -79,7 +75,8 @@ def analyse(table: pd.DataFrame) -> Analysis:
     )
 
 
-def _coefficients(table: pd.DataFrame) -> list[Estimate]:
+def coefficients(table: pd.DataFrame) -> list[Estimate]:
+    """The interaction (points per doubling of the set), the effect of similarity, and that of log2 size, over seeds."""
     per_seed = seed_coefficients(table)
     return [
         statistics.mean(per_seed[column], name=label, unit="seeds")
@@ -91,11 +88,24 @@ def _coefficients(table: pd.DataFrame) -> list[Estimate]:
     ]
 
 
+def study(finished: Finished) -> Analysis:
+    """The answer from a finished run; settings: cells (condition -> format, domain, size), texts, limits."""
+    cells = pd.DataFrame(finished.settings["cells"]).T.rename_axis("intermediate").reset_index()
+    similarities = predictors.similarities(finished, cells)
+    mean = finished.scores.groupby(["intermediate", "target", "seed"], as_index=False)["score"].mean()
+    gains = tables.gains(mean.assign(language="all"))[["intermediate", "target", "seed", "gain"]]
+    table = gains.merge(cells, on="intermediate").merge(similarities, on=["format", "domain", "target"])
+    analysis = analyse(table.astype({"size": int}))
+    analysis.tables["Similarity of the intermediate texts to the target's English texts"] = similarities
+    analysis.limits += list(finished.settings.get("limits") or ())
+    return analysis
+
+
 def _by_format(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
-        {"format": form, "effect": found.name, "value": found.value, "interval": (found.low, found.high), "p": found.p}
+        {"format": form, "effect": e.name, "value": e.value, "interval": (e.low, e.high), "p": e.p}
         for form, part in table.groupby("format")
-        for found in _coefficients(part)
+        for e in coefficients(part)
     )
 
 

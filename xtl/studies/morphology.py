@@ -1,61 +1,24 @@
 """Morphology: does intermediate training on morphologically rich languages help sentence retrieval?
 
 Each condition trains on the same examples in one language. Outcome: retrieval accuracy of every other language, one
-effect a training language; predictor: its richness (moving-average type-token ratio of parallel text).
+effect per training language; predictor: its richness (moving-average type-token ratio of parallel text).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import regex
 
-from xtl.errors import XtlError
-from xtl.studies import statistics, tables
-from xtl.studies.analysis import Analysis, Figure, name_points
+from xtl.report.labels import label_points
+from xtl.runs.results import BASELINE, SOURCE_LANGUAGE
+from xtl.studies import predictors, statistics, tables
+from xtl.studies.analysis import Analysis, Figure
+from xtl.studies.finished import Finished, english_pool
+from xtl.studies.record import one_layer
 from xtl.studies.statistics import Estimate
 
 QUESTION = "Does intermediate training on a morphologically rich language help retrieval more than on a poor one?"
 RICH = 0.6  # MATTR at and above which a language counts as rich
-NO_SPACES = ("zh", "ja", "th", "my")  # need a segmenter: no type-token ratios for them
-
-# ---------------------------------------------------------------- richness of a text
-
-
-def words(text: str) -> list[str]:
-    """Words as runs of letters, marks and digits. Python's `\\w` splits Indic vowel signs off and wrecks the counts."""
-    return regex.findall(r"[\p{L}\p{M}\p{N}]+", text.lower())
-
-
-def mattr(texts: Iterable[str], *, language: str, window: int = 500) -> float:
-    """Moving-average type-token ratio (Covington & McFall 2010), 0..1. Refuses scripts without spaces, short texts."""
-    if language in NO_SPACES:
-        raise XtlError(f"{language} is written without spaces: a type-token ratio needs a segmenter; leave it out")
-    tokens = [word for text in texts for word in words(text)]
-    if len(tokens) < window:
-        raise XtlError(f"{language}: {len(tokens)} words are fewer than the window of {window}; give more text")
-    counts: dict[str, int] = {}
-    ratios = []
-    for i, token in enumerate(tokens):
-        counts[token] = counts.get(token, 0) + 1
-        if i >= window:
-            old = tokens[i - window]
-            counts[old] -= 1
-            if not counts[old]:
-                del counts[old]
-        if i >= window - 1:
-            ratios.append(len(counts) / window)
-    return float(np.mean(ratios))
-
-
-def fertility(pieces: Sequence[int]) -> dict[str, float]:
-    """Pieces a word and share of words in two or more pieces, from the piece count of each word (Rust et al. 2021)."""
-    counts = np.asarray(pieces)
-    return {"fertility": float(counts.mean()), "continued": float((counts > 1).mean())}
-
-
-# ---------------------------------------------------------------- analysis
 
 
 def training_effects(scores: pd.DataFrame, *, relatives: dict[str, tuple[str, ...]] | None = None) -> pd.Series:
@@ -87,29 +50,10 @@ def rich_minus_poor(
     effects: pd.Series, languages: pd.DataFrame, *, rich: float = RICH, name: str = "rich - poor, not English"
 ) -> Estimate:
     """Mean effect of rich training languages (MATTR >= `rich`) minus that of poor ones; English is in neither."""
-    rows = tables.described(effects, languages).drop(index=tables.SOURCE, errors="ignore")
+    rows = tables.described(effects, languages).drop(index=SOURCE_LANGUAGE, errors="ignore")
     rows = rows[rows["mattr"].notna()]
     high = rows["mattr"] >= rich
     return statistics.difference(rows["effect"][high], rows["effect"][~high], name=name, unit="training languages")
-
-
-def one_layer(options: Mapping[str, Mapping[str, Any]]) -> tuple[int, str]:
-    """(layer, pooling) of the retrieval of every condition. `options`: stage -> its evaluation options.
-
-    XtlError unless all name one layer and the same: the best layer of each condition would compare layers, and it
-    reverses conclusions.
-    """
-    first = ""
-    for name, own in options.items():
-        if "layer" not in own:
-            raise XtlError(f"stage {name}: retrieval names no layer; give options.layer, one for all conditions")
-        if first and any(own.get(k) != options[first].get(k) for k in ("layer", "pooling", "centre")):
-            raise XtlError(
-                f"stages {first} and {name} retrieve with different vectors ({dict(options[first])}, {dict(own)}): "
-                "choose one layer and pooling for all conditions, beforehand"
-            )
-        first = first or name
-    return options[first]["layer"], options[first].get("pooling", "mean")
 
 
 def analyse(
@@ -120,11 +64,11 @@ def analyse(
     rich: float = RICH,
 ) -> Analysis:
     """`scores`: retrieval targets; conditions are `none` and training language codes. rich: see rich_minus_poor."""
-    trained = scores[scores["intermediate"] != tables.BASELINE]
+    trained = scores[scores["intermediate"] != BASELINE]
     effects = training_effects(trained)
     headline = [slope_on_richness(effects, languages)]
     rows = tables.described(effects, languages)
-    known = rows[rows["mattr"].notna()].drop(index=tables.SOURCE, errors="ignore")
+    known = rows[rows["mattr"].notna()].drop(index=SOURCE_LANGUAGE, errors="ignore")
     groups = (known["mattr"] >= rich).value_counts()
     if len(groups) == 2 and groups.min() >= 2:
         headline.append(rich_minus_poor(effects, languages, rich=rich))
@@ -134,7 +78,7 @@ def analyse(
             slope_on_richness(strict, languages, name="the same without relatives of the training language")
         )
     table = rows[["name", "family", "mattr", "effect"]].sort_values("mattr", ascending=False)
-    if (scores["intermediate"] == tables.BASELINE).any():
+    if (scores["intermediate"] == BASELINE).any():
         gain = tables.gains(scores)
         table = table.assign(gain=gain[gain["language"] != gain["intermediate"]].groupby("intermediate")["gain"].mean())
     return Analysis(
@@ -155,6 +99,39 @@ def analyse(
     )
 
 
+def study(finished: Finished) -> Analysis:
+    """The answer from a finished run; settings: parallel (see predictors.richness)."""
+    layer, pooling = one_layer(
+        {
+            f"{stage.name} ({task})": stage.config["evaluate"][task]["options"]
+            for stage in finished.run.units
+            for task in stage.evaluations
+            if english_pool(task)
+        }
+    )
+    trained = finished.conditions
+    measured = predictors.richness(finished, trained)
+    languages = finished.languages.assign(mattr=measured["mattr"].reindex(finished.languages.index))
+    relatives = None
+    if finished.data.source != "world":
+        families = finished.languages["family"]
+        relatives = {code: tuple(families.index[families == families[code]]) for code in trained}
+    rich = float(measured.loc[[code for code in trained if code != SOURCE_LANGUAGE], "mattr"].median())
+    analysis = analyse(finished.scores, languages, relatives=relatives, rich=rich)
+    analysis.tables["Richness of the training languages, on parallel text"] = measured
+    effects = training_effects(finished.scores[finished.scores["intermediate"] != BASELINE])
+    for name in ("fertility", "continued", "word length"):
+        known = measured[name].reindex(effects.index).dropna()
+        scaled = (known - known.mean()) / known.std()
+        slope = statistics.slope(
+            effects[known.index], scaled, name=f"retrieval on {name} (points per SD)", unit="training languages"
+        )
+        analysis.sentences.append(f"{slope.sentence()} (secondary).")
+    analysis.limits.append(f"One layer ({layer}) and pooling ({pooling}) for all conditions; another may differ.")
+    analysis.limits.append(f"Rich: MATTR at or above the median of the training languages without English, {rich:.2f}.")
+    return analysis
+
+
 def _figure(rows: pd.DataFrame) -> Figure:
     known = rows[rows["mattr"].notna()]
 
@@ -166,8 +143,8 @@ def _figure(rows: pd.DataFrame) -> Figure:
             axes.plot(x, mean, color="C0")
             axes.fill_between(x, low, high, color="C0", alpha=0.15, linewidth=0)
         axes.axhline(0, color="0.6", linewidth=0.8)
-        name_points(axes, zip(known.index, known["mattr"], known["effect"], strict=True), size=8)
         axes.set(xlabel="richness of the training language (MATTR)", ylabel="effect on retrieval (points)")
+        label_points(axes, zip(known.index, known["mattr"], known["effect"], strict=True), size=8)
 
     return Figure(
         "morphology", "Effect of each training language on the retrieval of the others, by its richness.", draw
@@ -176,7 +153,7 @@ def _figure(rows: pd.DataFrame) -> Figure:
 
 METHODS = """\
 We train the same intermediate examples in one language at a time and score sentence retrieval in all others with one
-fixed layer and pooling. Scores are reduced to one effect a training language by least squares on training-language and
-(target, evaluated language) indicators, without the training language's own cells, and regressed on its moving-average
-type-token ratio over parallel text (Covington & McFall 2010; window 500), HC3 errors, t interval over training
-languages."""
+fixed layer and pooling. Scores are reduced to one effect per training language by least squares on training-language
+and (target, evaluated language) indicators, without the training language's own cells, and regressed on its
+moving-average type-token ratio over parallel text (Covington & McFall 2010; window 500), HC3 errors, t interval over
+training languages."""

@@ -1,64 +1,41 @@
 """Multilingual: English against multilingual intermediate QA training, for low-resource languages.
 
 Conditions differ in the languages of the intermediate data at equal size. Outcome: the difference in gain,
-D(multilingual) - D(English), one number a language; what counts is its mean over the absent and low tiers.
+D(multilingual) - D(English), one number per language; the answer is its mean over the absent and low tiers.
 """
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from xtl.errors import XtlError
+from xtl.report import p_values
+from xtl.report.labels import label_points
+from xtl.runs.results import SOURCE_LANGUAGE
 from xtl.studies import statistics, tables
-from xtl.studies.analysis import Analysis, Figure, name_points
+from xtl.studies.analysis import Analysis, Figure
+from xtl.studies.finished import Finished
 from xtl.studies.statistics import Estimate
 
 QUESTION = "Is multilingual intermediate QA training better than English for low-resource languages, at equal size?"
 LOW = ("absent", "low")
 
-# Training part -> evaluation sets that share its items: XQuAD is 240 paragraphs of SQuAD v1.1's development set in 11
-# languages, and LAReQA is made of it. SQuAD's training part is clean.
-OVERLAPS = {
-    ("xquad", "test"): ("xquad", "lareqa", "squad_v1"),
-    ("lareqa", "test"): ("xquad", "lareqa", "squad_v1"),
-    ("squad_v1", "dev"): ("xquad", "lareqa", "squad_v1"),
-    ("mlqa", "dev"): ("mlqa",),
-    ("mlqa", "test"): ("mlqa",),
-}
-
-
-def refuse_overlap(training: str, targets: Sequence[str], *, split: str = "train") -> None:
-    """XtlError if a target's evaluation items are among the items of `training`'s split, which is trained on."""
-    shared = [target for target in targets if target in OVERLAPS.get((training, split), ())]
-    if shared:
-        raise XtlError(
-            f"training on {training} ({split}) would leak into {', '.join(shared)}: they share items; leave them out"
-        )
-
-
-def refuse_spoken(targets: Mapping[str, Sequence[str]], *, trained_on: Sequence[str]) -> None:
-    """XtlError for a target all of whose languages (but English) were trained on: it would count in no mean."""
-    for target, spoken in targets.items():
-        if set(spoken) <= {tables.SOURCE, *trained_on}:
-            raise XtlError(f"{target} has no language that is not trained on, so it is not zero-shot: leave it out")
-
 
 def advantage(
     scores: pd.DataFrame, languages: pd.DataFrame, *, multilingual: str, english: str, trained_on: tuple[str, ...] = ()
 ) -> pd.DataFrame:
-    """One row a language: `effect` = mean over targets and seeds of D(multilingual) - D(english), and its tier.
+    """One row per language: `effect` = mean over targets and seeds of D(multilingual) - D(english), and its tier.
 
     Languages of the multilingual training data (`trained_on`) and English are left out: they are not zero-shot.
     """
     both = scores[scores["intermediate"].isin([multilingual, english])]
     versus = tables.gains(both, baseline=english)
-    versus = versus[~versus["language"].isin([tables.SOURCE, *trained_on])]
+    versus = versus[~versus["language"].isin([SOURCE_LANGUAGE, *trained_on])]
     if versus.empty:
         raise XtlError(f"{multilingual} against {english}: no language is left that neither was trained on")
-    one = versus.groupby("language")["gain"].mean()  # a paired difference needs no adjustment for the task
-    return tables.described(one, languages)
+    paired = versus.groupby("language")["gain"].mean()  # a paired difference needs no adjustment for the task
+    return tables.described(paired, languages)
 
 
 def low_tier_advantage(rows: pd.DataFrame, *, name: str = "advantage on absent and low tiers (points)") -> Estimate:
@@ -104,7 +81,7 @@ def analyse(
                         "wins": int((values > 0).sum()),
                     }
                 )
-    corrected = statistics.adjusted([h.p for h in headline])
+    corrected = p_values.adjusted([h.p for h in headline], "holm")
     sentences.append(f"Holm-adjusted p of the headline comparisons: {', '.join(f'{p:.3f}' for p in corrected)}.")
     return Analysis(
         study="multilingual",
@@ -122,6 +99,25 @@ def analyse(
         ],
         methods=METHODS,
     )
+
+
+def study(finished: Finished) -> Analysis:
+    """The answer from a finished run; settings: pairs, trained_on, and `also`, further pairs outside the headline."""
+    trained_on = {name: tuple(codes) for name, codes in finished.settings["trained_on"].items()}
+    pairs = dict(finished.settings["pairs"])
+    analysis = analyse(finished.scores, finished.languages, pairs=pairs, trained_on=trained_on)
+    for many, other in (finished.settings.get("also") or {}).items():
+        rows = advantage(
+            finished.scores, finished.languages, multilingual=many, english=other, trained_on=trained_on[many]
+        )
+        low = low_tier_advantage(rows, name=f"advantage of {many} over {other} on low tiers")
+        analysis.sentences.append(f"{low.sentence()} (as many different questions; not in the primary family).")
+    analysis.limits.append(
+        "Left out of every mean, because not zero-shot: "
+        + "; ".join(f"{', '.join(trained_on[name])} ({name})" for name in pairs)
+        + "."
+    )
+    return analysis
 
 
 def _figure(drawn: dict[str, pd.DataFrame]) -> Figure:
@@ -143,7 +139,7 @@ def _figure(drawn: dict[str, pd.DataFrame]) -> Figure:
         axes.set(yticks=range(len(ticks)), yticklabels=ticks, xlabel="advantage over English of equal size (points)")
         axes.set_ylim(-0.5, len(ticks) - 0.3)
         axes.legend(frameon=False, fontsize=8, title="tier", title_fontsize=8)
-        name_points(axes, points, size=6)
+        label_points(axes, points, size=6)
 
     caption = "Advantage by tier: mean with 95 % interval, languages as small dots."
     return Figure("multilingual", caption, draw, size=(6.4, 1.6 + 1.5 * len(drawn)))

@@ -1,9 +1,8 @@
 """The statistics of the studies, by scipy and statsmodels; pure functions on arrays and data frames.
 
 What is sampled is languages (or seeds), never language x task x seed rows: the rows of one language share its effect,
-and treating them as independent rejects a true null about half the time (simulated in
-tests/test_studies.py). So scores are first reduced to one number a language (`language_effects`), and intervals come
-from the spread of those numbers.
+and treating them as independent rejects a true null about half the time (simulated in tests/studies). So scores are
+first reduced to one number per language (`language_effects`), and intervals come from the spread of those numbers.
 """
 
 import math
@@ -16,8 +15,10 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from xtl.errors import XtlError
+from xtl.report import p_values
 
 LEVEL = 0.95
+FEWEST = 5  # languages of a rank correlation
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,11 @@ class Estimate:
 
     def sentence(self) -> str:
         """The statistic in words, as for a paper."""
-        p = "p < 0.001" if self.p < 0.001 else f"p = {self.p:.3f}"
-        interval = f"[{self.low:.2f}, {self.high:.2f}]"
+        interval, p = f"[{self.low:.2f}, {self.high:.2f}]", p_values.equation(self.p)
         return f"{self.name} = {self.value:.2f}, 95 % interval {interval}, {p}, n = {self.n} {self.unit}"
 
 
-# ---------------------------------------------------------------- one number a language
+# ---------------------------------------------------------------- one number per language
 
 
 def language_effects(table: pd.DataFrame, value: str, *, unit: str = "language", block: str = "target") -> pd.Series:
@@ -102,73 +102,62 @@ def band(y: ArrayLike, x: ArrayLike, at: ArrayLike) -> tuple[np.ndarray, np.ndar
     return frame["mean"].to_numpy(), frame["mean_ci_lower"].to_numpy(), frame["mean_ci_upper"].to_numpy()
 
 
-def spearman(x: ArrayLike, y: ArrayLike, *, seed: int = 0, resamples: int = 2000, name: str = "rho") -> Estimate:
-    """Spearman's rho; interval by resampling languages, p by permuting them."""
-    x, y = np.asarray(x, float), np.asarray(y, float)
-    return _rank_estimate(x, y, lambda a, b: _rho(a, b), seed=seed, resamples=resamples, name=name, method="Spearman")
+def rho(x: ArrayLike, y: ArrayLike) -> float:
+    """Spearman's rho alone."""
+    return _rho(_ranks(x, None), _ranks(y, None))
 
 
-def partial_spearman(
+def spearman(
     x: ArrayLike,
     y: ArrayLike,
-    covariates: Sequence[ArrayLike],
+    covariates: Sequence[ArrayLike] = (),
     *,
     seed: int = 0,
     resamples: int = 2000,
-    name: str = "partial rho",
+    name: str = "rho",
 ) -> Estimate:
-    """Spearman's rho of what the ranks of the covariates leave unexplained in the ranks of x and y."""
+    """Spearman's rho; with covariates, of what their ranks leave unexplained in the ranks of x and y.
+
+    The interval is the percentile bootstrap over languages, p is by permutation of the residual ranks of y (Freedman &
+    Lane 1983). Not by scipy.stats: bootstrap() gives no interval once a resample of few languages is degenerate, and
+    permutation_test() knows no covariates.
+    """
     x, y = np.asarray(x, float), np.asarray(y, float)
-    others = np.column_stack([np.asarray(c, float) for c in covariates])
-    index = np.arange(len(x))
+    if len(x) < FEWEST:
+        raise XtlError(f"{name}: a rank correlation of {len(x)} languages says nothing; at least {FEWEST} are needed")
+    others = np.column_stack([np.asarray(c, float) for c in covariates]) if covariates else None
 
-    def statistic(a_index: np.ndarray, b_index: np.ndarray) -> float:
-        left = _left_over(x[a_index], others[a_index])
-        return float(np.corrcoef(left, _left_over(y[b_index], others[b_index]))[0, 1])
+    def ranks_of(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        own = None if others is None else others[index]
+        return _ranks(x[index], own), _ranks(y[index], own)
 
-    value = statistic(index, index)
+    ranks_x, ranks_y = ranks_of(np.arange(len(x)))
+    value = _rho(ranks_x, ranks_y)
     rng = np.random.default_rng(seed)
-    draws = [statistic(i, i) for i in rng.integers(0, len(x), (resamples, len(x))) if _varied(i)]
+    draws = [_rho(*ranks_of(i)) for i in rng.integers(0, len(x), (resamples, len(x))) if _varied(i)]
     low, high = np.nanquantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    # Freedman-Lane on ranks: residuals of y are what is exchangeable once the covariates are held.
-    rest_x, rest_y = _left_over(x, others), _left_over(y, others)
-    null = np.array([np.corrcoef(rest_x, rng.permutation(rest_y))[0, 1] for _ in range(resamples)])
+    null = np.array([_rho(ranks_x, rng.permutation(ranks_y)) for _ in range(resamples)])
     p = (1 + np.sum(np.abs(null) >= abs(value) - 1e-12)) / (resamples + 1)
-    return Estimate(
-        name, value, float(low), float(high), float(p), len(x), "languages", "partial Spearman, bootstrap, permutation"
-    )
+    method = f"{'partial ' if covariates else ''}Spearman, bootstrap, permutation"
+    return Estimate(name, value, float(low), float(high), float(p), len(x), "languages", method)
 
 
-def _rank_estimate(
-    x: np.ndarray, y: np.ndarray, statistic: Callable, *, seed: int, resamples: int, name: str, method: str
-) -> Estimate:
-    if len(x) < 5:
-        raise XtlError(f"{name}: a rank correlation of {len(x)} languages says nothing; at least 5 are needed")
-    rng = np.random.default_rng(seed)
-    value = statistic(x, y)
-    draws = [statistic(x[i], y[i]) for i in rng.integers(0, len(x), (resamples, len(x))) if _varied(i)]
-    low, high = np.nanquantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    ranks_x, ranks_y = stats.rankdata(x), stats.rankdata(y)
-    null = np.array([np.corrcoef(ranks_x, rng.permutation(ranks_y))[0, 1] for _ in range(resamples)])
-    p = (1 + np.sum(np.abs(null) >= abs(value) - 1e-12)) / (resamples + 1)
-    return Estimate(
-        name, value, float(low), float(high), float(p), len(x), "languages", f"{method}, bootstrap, permutation"
-    )
+def _ranks(values: ArrayLike, covariates: np.ndarray | None) -> np.ndarray:
+    """Ranks of values; with covariates [n, k], what the ranks of these leave unexplained of them."""
+    ranks = stats.rankdata(values)
+    if covariates is None:
+        return ranks
+    design = np.column_stack([np.ones(len(ranks)), stats.rankdata(covariates, axis=0)])
+    return ranks - design @ np.linalg.lstsq(design, ranks, rcond=None)[0]
+
+
+def _rho(ranks_x: np.ndarray, ranks_y: np.ndarray) -> float:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return float(np.corrcoef(ranks_x, ranks_y)[0, 1])
 
 
 def _varied(index: np.ndarray) -> bool:
     return len(np.unique(index)) > 2
-
-
-def _rho(x: np.ndarray, y: np.ndarray) -> float:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return float(np.corrcoef(stats.rankdata(x), stats.rankdata(y))[0, 1])
-
-
-def _left_over(values: np.ndarray, covariates: np.ndarray) -> np.ndarray:
-    ranks = stats.rankdata(values)
-    design = np.column_stack([np.ones(len(ranks)), stats.rankdata(covariates, axis=0)])
-    return ranks - design @ np.linalg.lstsq(design, ranks, rcond=None)[0]
 
 
 def detectable_rho(n: int, *, power: float = 0.8, level: float = 0.05) -> float:
@@ -183,7 +172,7 @@ def detectable_rho(n: int, *, power: float = 0.8, level: float = 0.05) -> float:
 
 
 def mean(values: ArrayLike, *, name: str = "mean", unit: str = "languages") -> Estimate:
-    """The mean of one number a unit, with a t interval."""
+    """The mean of one number per unit, with a t interval."""
     values = np.asarray(values, float)
     if len(values) < 2:
         raise XtlError(f"{name}: {len(values)} {unit} give no interval; at least 2 are needed")
@@ -212,36 +201,7 @@ def difference(a: ArrayLike, b: ArrayLike, *, name: str = "difference", unit: st
     )
 
 
-def paired_bootstrap(
-    a: ArrayLike, b: ArrayLike, *, resamples: int = 10_000, seed: int = 0, name: str = "difference"
-) -> Estimate:
-    """System a against b on one test set (Koehn 2004): scores [seeds, examples]; the same resample for both systems,
-    seeds resampled in the outer loop. p: share of resamples on the other side of zero, doubled."""
-    a, b = np.atleast_2d(np.asarray(a, float)), np.atleast_2d(np.asarray(b, float))
-    if a.shape != b.shape:
-        raise XtlError(f"{name}: the systems have scores of shape {a.shape} and {b.shape}; they must be paired")
-    rng, gap = np.random.default_rng(seed), a - b
-    draws = np.empty(resamples)
-    for i in range(resamples):
-        seeds = rng.integers(0, len(gap), len(gap))
-        weights = np.bincount(rng.integers(0, gap.shape[1], gap.shape[1]), minlength=gap.shape[1])
-        draws[i] = (gap[seeds].mean(axis=0) @ weights) / gap.shape[1]
-    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    tail = min(np.mean(draws <= 0), np.mean(draws >= 0))
-    p = min(1.0, 2 * max(float(tail), 1 / resamples))
-    return Estimate(
-        name, float(gap.mean()), float(low), float(high), float(p), gap.shape[1], "examples", "paired bootstrap"
-    )
-
-
-# ---------------------------------------------------------------- robustness and multiplicity
-
-
-def adjusted(p_values: Sequence[float], *, exploratory: bool = False) -> list[float]:
-    """p values corrected for their number: Holm for the primary family, Benjamini-Hochberg for exploratory tables."""
-    from statsmodels.stats.multitest import multipletests
-
-    return multipletests(p_values, method="fdr_bh" if exploratory else "holm")[1].tolist() if len(p_values) else []
+# ---------------------------------------------------------------- robustness
 
 
 def leave_one_out(groups: Sequence[str], estimate: Callable[[np.ndarray], Estimate]) -> pd.DataFrame:
@@ -254,27 +214,3 @@ def leave_one_out(groups: Sequence[str], estimate: Callable[[np.ndarray], Estima
             {"left_out": group, "n": without.n, "value": without.value, "low": without.low, "high": without.high}
         )
     return pd.DataFrame(rows)
-
-
-def mixed_slope(
-    table: pd.DataFrame, value: str, x: str, covariates: Sequence[str] = (), *, name: str = "slope"
-) -> Estimate:
-    """value ~ x + covariates + task + (1 | language) on seed means, REML: the secondary model of a pooled question.
-
-    Its p values are anti-conservative with few languages (about 7 % at a nominal 5 % with 33), so it never stands
-    alone.
-    """
-    import warnings
-
-    import statsmodels.formula.api as smf
-
-    rows = table[[value, x, *covariates, "target", "language"]].dropna()
-    formula = f"{value} ~ {' + '.join([x, *covariates])}" + (" + C(target)" if rows["target"].nunique() > 1 else "")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a variance at its bound is reported as a convergence warning
-        fit = smf.mixedlm(formula, rows, groups=rows["language"]).fit(reml=True)
-    low, high = fit.conf_int(1 - LEVEL).loc[x]
-    n = rows["language"].nunique()
-    return Estimate(
-        name, float(fit.params[x]), float(low), float(high), float(fit.pvalues[x]), n, "languages", "mixed model, z"
-    )

@@ -1,4 +1,4 @@
-"""What the studies read: a table of scores, and a table of languages (real or of the world)."""
+"""The two tables that every analysis reads: scores, and languages (real or of the world)."""
 
 import math
 from collections.abc import Mapping
@@ -8,18 +8,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from xtl import world
 from xtl.errors import XtlError
+from xtl.report.languages import TABLE
+from xtl.runs.results import BASELINE, SOURCE_LANGUAGE
 
-SOURCE = "en"
-BASELINE = "none"
 TIERS = ("absent", "low", "mid", "high")  # CC-100: not in it, < 3 GiB, 3 to 20 GiB, more
 FEW_FEATURES = 40  # URIEL distances over fewer shared features are unreliable (kk 12, jv 17, af 37, ht 37)
-CHANCE = {"xnli": 100 / 3, "pawsx": 50.0, "xcopa": 50.0}  # 0 for all others
 
 # ---------------------------------------------------------------- languages
 
 
-LANGUAGES = Path(__file__).with_name("languages.csv")
 URIEL = """\
 (cosine on URIEL's completed syntactic features; Littell et al. 2017; Khan et al. 2025) beside the log size of the
 language in CC-100 (Conneau et al. 2020)"""
@@ -29,7 +28,7 @@ language in the text that the encoder was pretrained on"""
 OWN = "(cosine on the synthetic languages' own features) beside the log share of its text in pretraining"
 
 
-def languages(path: Path = LANGUAGES) -> pd.DataFrame:
+def languages(path: Path = TABLE) -> pd.DataFrame:
     """The 50 real languages by code.
 
     Columns: iso639_3, name, family (branch, for Indo-European), script, order, distance (syntactic cosine distance from
@@ -59,19 +58,19 @@ def languages(path: Path = LANGUAGES) -> pd.DataFrame:
 
 
 def pretrained_on(table: pd.DataFrame, gib: Mapping[str, float]) -> pd.DataFrame:
-    """The table for an encoder that was pretrained on so many GiB of text by language, and not on CC-100.
+    """The table for an encoder that was pretrained on other text than CC-100; gib: GiB of it by language.
 
     Tiers are by CC-100's sizes and say nothing here: a language is "absent" or "high".
     """
     size = pd.Series(gib).reindex(table.index)
     absent = size.isna()
-    made = table.assign(
+    sized = table.assign(
         log_size=np.log10(size.fillna(size.min() / 2)),
         absent=absent.astype(int),
         tier=absent.map({True: "absent", False: "high"}),
     )
-    made.attrs["distance"] = URIEL_OWN
-    return made
+    sized.attrs["distance"] = URIEL_OWN
+    return sized
 
 
 def tier(gib: float | None) -> str:
@@ -83,10 +82,8 @@ def tier(gib: float | None) -> str:
 
 def world_languages(options: Mapping[str, Any] | None = None) -> pd.DataFrame:
     """The world's languages in the same columns. Size is the language's share of MLM text (1 = "high")."""
-    from xtl import world
-
-    made = world.make_world(options)
-    shares = {code: row.data_share for code, row in made.table.items()}
+    own_world = world.make_world(options)
+    shares = {code: row.data_share for code, row in own_world.table.items()}
     smallest = min(share for share in shares.values() if share)
     affixes = {"weak": 0.25, "isolating": 0.0, "fusional": 0.5, "agglutinative": 1.0}
     table = pd.DataFrame(
@@ -97,14 +94,14 @@ def world_languages(options: Mapping[str, Any] | None = None) -> pd.DataFrame:
                 "family": row.affixation,
                 "script": row.script,
                 "order": row.order,
-                "distance": world.distance(code, made),
+                "distance": world.distance(code, own_world),
                 "shared": 99,
                 "log_size": math.log10(shares[code] or smallest / 2),
                 "absent": int(shares[code] == 0),
                 "tier": "absent" if not shares[code] else "high" if shares[code] >= 1 else "low",
                 "mattr": affixes[row.affixation],
             }
-            for code, row in made.table.items()
+            for code, row in own_world.table.items()
         }
     ).T.infer_objects()
     table.attrs["distance"] = OWN
@@ -120,8 +117,8 @@ def scores(results: Path | pd.DataFrame, *, metrics: Mapping[str, str]) -> pd.Da
     `results` is a results.csv or its frame, `metrics` target -> metric. Raises XtlError for a target without any row.
     """
     raw = results if isinstance(results, pd.DataFrame) else pd.read_csv(results, keep_default_na=False)
-    wanted = raw["metric"] == raw["target"].map(metrics)
-    table = raw[wanted & raw["target"].isin(list(metrics))].copy()
+    main = raw["metric"] == raw["target"].map(metrics)
+    table = raw[main & raw["target"].isin(list(metrics))].copy()
     table["score"] = table["value"].astype(float)
     for target in metrics:
         if not (table["target"] == target).any():
@@ -155,18 +152,18 @@ def gaps(table: pd.DataFrame) -> pd.DataFrame:
     Targets without English (retrieval) have no gap and are left out.
     """
     keys = ["intermediate", "target", "seed"]
-    english = table[table["language"] == SOURCE][[*keys, "score"]].rename(columns={"score": "english"})
-    merged = table[table["language"] != SOURCE].merge(english, on=keys, how="inner")
+    english = table[table["language"] == SOURCE_LANGUAGE][[*keys, "score"]].rename(columns={"score": "english"})
+    merged = table[table["language"] != SOURCE_LANGUAGE].merge(english, on=keys, how="inner")
     if merged.empty:
         raise XtlError("no target has English scores, so there is no gap to English")
     return merged.assign(gap=merged["english"] - merged["score"])
 
 
 def described(effects: pd.Series, table: pd.DataFrame) -> pd.DataFrame:
-    """One row a language: its effect beside its columns in the table of languages. Unknown languages are an error."""
+    """One row per language: its effect beside its columns in the table of languages. Unknown languages are an error."""
     unknown = sorted(set(effects.index) - set(table.index))
     if unknown:
-        raise XtlError(f"the table of languages lacks {', '.join(unknown)}: add them to xtl/studies/languages.csv")
+        raise XtlError(f"the table of languages lacks {', '.join(unknown)}: add them to xtl/report/languages.csv")
     return table.loc[effects.index].assign(effect=effects)
 
 

@@ -1,4 +1,4 @@
-"""CCG supertagging: one of 1,363 categories a word. English; CCGbank (LDC2005T13) is licensed, so the files are yours.
+"""CCG supertagging: one of 1,363 categories per word. English; CCGbank (LDC2005T13) is licensed: bring your own files.
 
 jiant's layout: ccg.train, ccg.dev, ccg.test with `words TAB tags` on each line, both separated by spaces, and
 tags_to_id.json, the tag set.

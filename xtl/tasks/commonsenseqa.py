@@ -18,11 +18,11 @@ def example(row: Mapping[str, Any], place: Place) -> Choice:
     question = place.get(row, "question")
     nested = isinstance(question, Mapping)
     prompt = place.text(question, "stem") if nested else place.text(row, "question")
-    given = place.get(question, "choices") if nested else place.get(row, "choices")
-    if isinstance(given, Mapping):
-        texts = dict(zip(place.get(given, "label"), place.get(given, "text"), strict=True))
+    listed = place.get(question, "choices") if nested else place.get(row, "choices")
+    if isinstance(listed, Mapping):
+        texts = dict(zip(place.get(listed, "label"), place.get(listed, "text"), strict=True))
     else:
-        texts = {place.text(c, "label"): place.text(c, "text") for c in given}
+        texts = {place.text(c, "label"): place.text(c, "text") for c in listed}
     if sorted(texts) != list(NAMES):
         raise XtlError(f"{place.where}: choices {', '.join(map(str, texts))}, expected {', '.join(NAMES)}")
     label = choice_label(row.get("answerKey"), place, names=NAMES)

@@ -18,11 +18,11 @@ SPLITS = {"train": "train", "dev": "val", "test": "test"}
 
 
 def example(row: Mapping[str, Any], place: Place) -> Choice:
-    asked = place.text(row, "question")
-    if asked not in QUESTIONS:
-        raise XtlError(f"{place.where}: question {asked!r} is neither cause nor effect")
+    kind = place.text(row, "question")
+    if kind not in QUESTIONS:
+        raise XtlError(f"{place.where}: question {kind!r} is neither cause nor effect")
     return choices(
-        f"{place.text(row, 'premise')} {QUESTIONS[asked]}",
+        f"{place.text(row, 'premise')} {QUESTIONS[kind]}",
         [place.text(row, "choice1"), place.text(row, "choice2")],
         choice_label(row.get("label"), place, names=("0", "1"), spelled={"choice1": "0", "choice2": "1"}),
         str(row.get("idx", place.index)),

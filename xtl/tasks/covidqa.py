@@ -1,7 +1,7 @@
 """COVID-QA: questions of biomedical experts, answered by a span of a scientific article on COVID-19. English.
 
 SQuAD's JSON, in one file and without a split for development or testing: it is an intermediate task, trained for a
-fixed time. The hub's copy numbers its questions and strips the articles, so offsets are repaired (trap 15.3).
+fixed time. The hub's copy numbers its questions and strips the articles, so offsets are repaired.
 
 A context is a whole article, thousands of words, and becomes some dozens of windows, nearly all of them without the
 answer. The data option `passage` (0: whole articles) keeps a passage of about so many characters that has the answer.
@@ -12,9 +12,9 @@ from dataclasses import replace
 from typing import Any
 
 from xtl.data.sources.formats import squad
-from xtl.data.sources.formats.base import At, Files, Found, Place, Rows
+from xtl.data.sources.formats.base import At, Files, Place, Rows, SplitFiles
 from xtl.data.sources.formats.examples import flat_span
-from xtl.data.sources.formats.tables import Table, Tables, Wanted, by_example
+from xtl.data.sources.formats.tables import Request, Table, Tables, by_example
 from xtl.errors import XtlError
 from xtl.task import Loaded, Span, Task
 
@@ -52,12 +52,12 @@ def cut(loaded: Loaded, size: Any) -> Loaded:
     return loaded
 
 
-def read(found: Found) -> Loaded:
-    return cut(squad.read()(found), found.options["passage"])
+def read(files: SplitFiles) -> Loaded:
+    return cut(squad.read()(files), files.options["passage"])
 
 
-def read_table(rows: Rows, wanted: Wanted) -> Loaded:
-    return cut(by_example(numbered)(rows, wanted), wanted.options["passage"])
+def read_table(rows: Rows, request: Request) -> Loaded:
+    return cut(by_example(numbered)(rows, request), request.options["passage"])
 
 
 TASK = Task(

@@ -13,7 +13,7 @@ from xtl.task import Choice, Task
 
 
 def example(row: Mapping[str, Any], place: Place) -> Choice:
-    """The label is an integer in the original files, a string on the hub, and empty where it is hidden (trap 15.13)."""
+    """The label is an integer in the original files, a string on the hub, and empty where it is hidden."""
     endings = place.texts(row, "endings")
     if len(endings) != 4:
         raise XtlError(f"{place.where}: {len(endings)} endings, expected 4")

@@ -1,6 +1,6 @@
 """Masked language modelling on text of any language: the first phase, and the MLM share of a mixture.
 
-Text is taken from `mlm/LANGUAGE.txt` (one passage a line) where that is there; otherwise from the Bible files and from
+Text is taken from `mlm/LANGUAGE.txt` (one passage per line) if that exists; otherwise from the Bible files and from
 XNLI's development sentences, whichever exist. One text in 50 is held out as "dev".
 """
 
@@ -50,7 +50,7 @@ TASK = Task(
                 read=plain.read_pairs,
             ),
         ),
-        get="Put one text file a language, one passage a line, into mlm/LANGUAGE.txt",
+        get="Put one text file per language, one passage per line, into mlm/LANGUAGE.txt",
     ),
     hub=Tables(
         task="mlm",

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from xtl.data.sources.formats.base import At, Files, Found, Read, Rows, by_row
+from xtl.data.sources.formats.base import At, Files, Read, Rows, SplitFiles, by_row
 from xtl.data.sources.formats.examples import Labels, pair
-from xtl.data.sources.formats.tables import ENTAILMENT_FIRST, Table, Tables, Wanted, by_example
+from xtl.data.sources.formats.tables import ENTAILMENT_FIRST, Request, Table, Tables, by_example
 from xtl.data.sources.formats.text import json_lines, tsv
 from xtl.errors import XtlError, nearest
 from xtl.task import NLI, Loaded, Task
@@ -28,19 +28,19 @@ ORIGINAL = {"train": "train", "dev": "dev_{domain}"}
 GENRES = words("fiction government slate telephone travel")  # of the training data
 
 
-def of_genre(row: Mapping[str, Any], wanted: Wanted | Found) -> bool:
+def of_genre(row: Mapping[str, Any], request: Request | SplitFiles) -> bool:
     """Whether a row is of the genre asked for; evaluation data is taken whole."""
-    genre = wanted.options["genre"]
+    genre = request.options["genre"]
     if genre and genre not in GENRES:
         raise XtlError(f"mnli has no genre {genre!r}.{nearest(genre, GENRES)}")
-    return not genre or wanted.split != "train" or row.get("genre") == genre
+    return not genre or request.split != "train" or row.get("genre") == genre
 
 
 def one_genre(rows: Callable[[Path], Rows]) -> Read:
     """A reader of rows with a `genre` column."""
 
-    def read(found: Found) -> Loaded:
-        return by_row(lambda path: (r for r in rows(path) if of_genre(r[1], found)), ROW)(found)
+    def read(files: SplitFiles) -> Loaded:
+        return by_row(lambda path: (r for r in rows(path) if of_genre(r[1], files)), ROW)(files)
 
     return read
 

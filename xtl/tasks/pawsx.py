@@ -1,7 +1,7 @@
 """PAWS-X: paraphrase or only the same words? Seven languages, trained on English; machine-translated training data of
 the distribution load as further training languages.
 
-Copies lose rows to quotation marks (trap 15.6): google/xtreme and TFDS have 49,175 of 49,401 English training rows.
+Copies lose rows to quotation marks: google/xtreme and TFDS have 49,175 of 49,401 English training rows.
 """
 
 from functools import partial

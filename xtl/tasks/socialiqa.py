@@ -6,7 +6,7 @@ Labels are 1 to 3 in a list beside the first distribution's questions, letters i
 from collections.abc import Mapping
 from typing import Any
 
-from xtl.data.sources.formats.base import At, Files, Found, Place, by_row, collect
+from xtl.data.sources.formats.base import At, Files, Place, SplitFiles, by_row, collect
 from xtl.data.sources.formats.examples import choice_label, choices
 from xtl.data.sources.formats.tables import Table, Tables, by_example
 from xtl.data.sources.formats.text import Row, json_lines, lines
@@ -26,14 +26,14 @@ def example(row: Mapping[str, Any], place: Place) -> Choice:
     )
 
 
-def read_with_label_list(found: Found) -> Loaded:
-    questions, labels = found.paths
+def read_with_label_list(files: SplitFiles) -> Loaded:
+    questions, labels = files.paths
     rows: list[tuple[str, Row]] = list(json_lines(questions))
     gold = [line.strip() for _, line in lines(labels) if line.strip()]
     if len(rows) != len(gold):
         raise XtlError(f"{questions}: {len(rows)} questions, but {len(gold)} labels in {labels.name}")
     labelled = ((where, {**row, "label": label}) for (where, row), label in zip(rows, gold, strict=True))
-    return collect(labelled, example, language=found.language, split=found.split)
+    return collect(labelled, example, language=files.language, split=files.split)
 
 
 TASK = Task(

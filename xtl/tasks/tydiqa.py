@@ -12,7 +12,7 @@ from typing import Any
 from xtl.data.sources.formats import squad
 from xtl.data.sources.formats.base import At, Files
 from xtl.data.sources.formats.examples import flat_span
-from xtl.data.sources.formats.tables import Table, Tables, Wanted, by_example
+from xtl.data.sources.formats.tables import Request, Table, Tables, by_example
 from xtl.task import Task
 from xtl.tasks._tables import counts, table
 
@@ -22,7 +22,7 @@ TRAINING = counts("ar=14805 bn=2390 en=3696 fi=6855 id=5702 ko=1625 ru=6490 sw=2
 
 
 def of_language(id: str, language: str) -> bool:
-    """Trap 15.9: all languages stand in one file, and taking them for English makes results that are not zero-shot."""
+    """All languages are in one file; taking them all for English would make results that are not zero-shot."""
     return id.split("-")[0] == NAMES[language]
 
 
@@ -33,9 +33,9 @@ def languages_inside(path: Path) -> set[str]:
 THEIRS = {"train": "train", "dev": "validation", "test": "validation"}
 
 
-def row_of_language(row: Mapping[str, Any], wanted: Wanted) -> bool:
+def row_of_language(row: Mapping[str, Any], request: Request) -> bool:
     id = row["id"]
-    return of_language(id.decode() if isinstance(id, bytes) else str(id), wanted.language)
+    return of_language(id.decode() if isinstance(id, bytes) else str(id), request.language)
 
 
 TASK = Task(

@@ -1,4 +1,4 @@
-"""XCOPA: COPA translated into eleven languages, none of them English (trap 15.14: English is COPA, another data set).
+"""XCOPA: COPA translated into eleven languages, none of them English (English is COPA, another data set).
 
 Trained on Social IQa, then on COPA.
 """

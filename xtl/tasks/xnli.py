@@ -6,7 +6,7 @@ from typing import Any
 from xtl.data.sources.formats import xnli
 from xtl.data.sources.formats.base import At, Files, Place
 from xtl.data.sources.formats.examples import Labels, pair
-from xtl.data.sources.formats.tables import ENTAILMENT_FIRST, Table, Tables, Wanted, by_example
+from xtl.data.sources.formats.tables import ENTAILMENT_FIRST, Request, Table, Tables, by_example
 from xtl.errors import XtlError
 from xtl.task import NLI, Pair, Task
 from xtl.tasks._tables import words
@@ -18,8 +18,8 @@ HUB_ROW = pair(LABELS, "premise", "hypothesis")
 SPLITS = {"dev": "validation", "test": "test"}
 
 
-def of_language(row: Mapping[str, Any], wanted: Wanted) -> bool:
-    return bool(row.get("language") == wanted.language)
+def of_language(row: Mapping[str, Any], request: Request) -> bool:
+    return bool(row.get("language") == request.language)
 
 
 def nested(row: Mapping[str, Any], place: Place) -> Pair | None:

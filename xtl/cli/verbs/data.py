@@ -20,7 +20,7 @@ SHOWN = 12  # languages of one line
 
 
 def data(args: Any) -> int:
-    """Examine the tasks; 0 if something is there and nothing of it is bad. With --pack, copy what they read instead."""
+    """Examine the tasks; 0 if there is data and none of it is bad. With --pack, copy what they read instead."""
     config = cli.load(args)
     names = [n for n in args.task.split(",") if n]
     tasks = list(catalog().values()) if names in ([], ["all"]) else [get_task(n) for n in names]
@@ -29,21 +29,21 @@ def data(args: Any) -> int:
         return _pack(args, config, tasks, section)
     console = cli.console(args)
     with console.status("reading") as status:
-        found = doctor.examine(tasks, section, progress=lambda what: status.update(f"reading {what}"))
-    console.print(table(found))
-    for line in findings(found):
+        diagnosis = doctor.examine(tasks, section, progress=lambda what: status.update(f"reading {what}"))
+    console.print(table(diagnosis))
+    for line in findings(diagnosis):
         console.print(line, highlight=False)
-    console.print(f"[bold]{'good' if found.good else 'bad'}[/bold]: {verdict(found)}", highlight=False)
-    cli.write_json(args, found.to_json())
-    return 0 if found.good else 1
+    console.print(f"[bold]{'good' if diagnosis.good else 'bad'}[/bold]: {verdict(diagnosis)}", highlight=False)
+    cli.write_json(args, diagnosis.to_json())
+    return 0 if diagnosis.good else 1
 
 
-def table(found: doctor.Diagnosis) -> Grid:
-    """One line a task and split: languages, examples, what became of the rest."""
+def table(diagnosis: doctor.Diagnosis) -> Grid:
+    """One line per task and split: languages, examples, rows that were dropped or repaired, languages without data."""
     grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
     for head in ("task", "split", "languages", "examples", "of", "dropped or repaired", "absent"):
         grid.add_column(head, justify="right" if head in ("examples", "of") else "left", overflow="fold")
-    for (task, split), sets in _by_split(found.checked).items():
+    for (task, split), sets in _by_split(diagnosis.checked).items():
         stated = [c.expected for c in sets if c.expected is not None and not get_task(c.task).retrieval]
         dropped: dict[str, int] = {}
         for name, count in (item for c in sets for item in c.dropped.items()):
@@ -55,38 +55,38 @@ def table(found: doctor.Diagnosis) -> Grid:
             f"{sum(c.examples for c in sets):,}",
             f"{sum(stated):,}" if stated else "",
             ", ".join(f"{name} {count:,}" for name, count in dropped.items()),
-            _few(found.absent.get(task, {}).get(split, [])),
+            _few(diagnosis.absent.get(task, {}).get(split, [])),
         )
-    for task, splits in found.absent.items():
+    for task, splits in diagnosis.absent.items():
         for split, languages in splits.items():
-            if (task, split) not in _by_split(found.checked):
+            if (task, split) not in _by_split(diagnosis.checked):
                 grid.add_row(task, split, "–", "–", "", "", _few(languages))
     return grid
 
 
-def findings(found: doctor.Diagnosis) -> Iterator[str]:
+def findings(diagnosis: doctor.Diagnosis) -> Iterator[str]:
     """The bad ones one by one; equal notes of several languages together."""
-    for c in found.checked:
+    for c in diagnosis.checked:
         for text in c.bad:
             yield f"[bold red]bad[/bold red]  {c.task} {c.language} {c.split}: {_plain(text)}"
-    for name, files in found.incomplete.items():
+    for name, files in diagnosis.incomplete.items():
         yield f"note {name}: incomplete, there is only {_plain(', '.join(files))}"
-    for (task, split), sets in _by_split(found.checked).items():
+    for (task, split), sets in _by_split(diagnosis.checked).items():
         notes: dict[str, dict[str, list[str]]] = {}  # kind -> how many -> languages
         for c in sets:
             for kind, count in c.notes.items():
                 notes.setdefault(kind, {}).setdefault(count, []).append(c.language)
         for kind, counts in notes.items():
-            said = "; ".join(f"{_few(languages)} {count}" for count, languages in counts.items())
-            yield f"note {task} {split}: {kind}: {said}"
+            by_count = "; ".join(f"{_few(languages)} {count}" for count, languages in counts.items())
+            yield f"note {task} {split}: {kind}: {by_count}"
 
 
-def verdict(found: doctor.Diagnosis) -> str:
+def verdict(diagnosis: doctor.Diagnosis) -> str:
     """The last line."""
-    bad = sum(bool(c.bad) for c in found.checked)
-    if not found.checked:
+    bad = sum(bool(c.bad) for c in diagnosis.checked)
+    if not diagnosis.checked:
         return "none of it is there"
-    return f"{len(found.checked)} sets read, {bad} of them bad; absent: {', '.join(found.absent) or 'nothing'}"
+    return f"{len(diagnosis.checked)} sets read, {bad} of them bad; absent: {', '.join(diagnosis.absent) or 'nothing'}"
 
 
 def _by_split(checked: Iterable[doctor.Checked]) -> dict[tuple[str, str], list[doctor.Checked]]:
@@ -128,7 +128,7 @@ def _pack(args: Any, config: Any, tasks: list[Task], section: Data) -> int:
     return 0
 
 
-def _of_tasks(tasks: list[Task], section: Data) -> Iterator[pack.Wanted]:
+def _of_tasks(tasks: list[Task], section: Data) -> Iterator[pack.DataSet]:
     for task in tasks:
         if section.source != "world" and getattr(task, section.source) is not None:
             for language in sources.every_language(task):
@@ -136,7 +136,7 @@ def _of_tasks(tasks: list[Task], section: Data) -> Iterator[pack.Wanted]:
                     yield task, language, split
 
 
-def _of_pipeline(config: Any) -> Iterator[tuple[Data, list[pack.Wanted]]]:
+def _of_pipeline(config: Any) -> Iterator[tuple[Data, list[pack.DataSet]]]:
     """(data section, sets) of every stage of a pipeline."""
     from xtl.config import resolve
 

@@ -4,16 +4,17 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from xtl import report
 from xtl.cli import main as cli
 from xtl.cli.display import Display
 from xtl.cli.tables import results_tables
+from xtl.cli.verbs.report import write_pages
 from xtl.config import resolve
 from xtl.errors import XtlError
 from xtl.runs import pipeline, results
 from xtl.runs.events import Event
 from xtl.runs.trackers import Trackers
 from xtl.runs.workdir import Workdir
+from xtl.studies.record import record
 
 
 def run(args: Any) -> int:
@@ -29,9 +30,7 @@ def run(args: Any) -> int:
     multihost.initialise()
     first = multihost.is_first()
     if first:
-        from xtl.studies import run as studies
-
-        studies.record(workdir, graph.name, config)
+        record(workdir, graph.name, config)
     with multihost.together():
         with Display(graph, workdir, wanted=wanted, first=first) as show, trackers as track:
 
@@ -90,13 +89,13 @@ def _agree(choice: int) -> int:
 
 
 def _conclude(args: Any, graph: pipeline.Graph, workdir: Workdir, outcome: pipeline.Outcome) -> None:
-    found = results.collect(workdir, pipeline=graph.name)
-    made = results.table(found)
-    page = report.write(workdir)
+    collected = results.collect(workdir, pipeline=graph.name)
+    table = results.table(collected)
+    page = write_pages(workdir)
     console = cli.console(args)
-    if made.columns:
+    if table.columns:
         console.print()
-        for block in results_tables(made, width=console.width):
+        for block in results_tables(table, width=console.width):
             console.print(block)
             console.print()
     for name, reason in outcome.failed.items():
@@ -105,5 +104,5 @@ def _conclude(args: Any, graph: pipeline.Graph, workdir: Workdir, outcome: pipel
         print(f"xtl: stage {name} was not run: {culprit} failed", file=sys.stderr)
     console.print(f"results  {workdir.path / 'results.csv'}\nreport   {page}", soft_wrap=True, highlight=False)
     cli.write_json(
-        args, {**results.to_json(found), "done": outcome.done, "failed": outcome.failed, "blocked": outcome.blocked}
+        args, {**results.to_json(collected), "done": outcome.done, "failed": outcome.failed, "blocked": outcome.blocked}
     )

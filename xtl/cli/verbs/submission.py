@@ -8,9 +8,10 @@ from rich import box
 from rich.table import Table as Grid
 
 from xtl import files
-from xtl.benchmark import submission
 from xtl.benchmark.aggregate import get_benchmark
 from xtl.benchmark.score import score_folder
+from xtl.benchmark.submission import assemble
+from xtl.benchmark.validation import validate
 from xtl.cli import main as cli
 from xtl.errors import XtlError, nearest
 from xtl.runs.results import BASELINE
@@ -26,25 +27,25 @@ def submit(args: Any) -> int:
     workdir = Workdir(args.workdir)
     chosen = _chosen(workdir.read_plan(), args.intermediate, seed=args.seed, benchmark=args.benchmark)
     stages = {task: workdir.path / "stages" / entry["folder"] for task, entry in chosen.items()}
-    written = submission.assemble(
+    written = assemble(
         {task: folder / "predictions" for task, folder in stages.items()}, args.out, benchmark=args.benchmark
     )
     sections = {task: files.read_json(folder / "config.json")["data"] for task, folder in stages.items()}
-    found = submission.validate(
+    violations = validate(
         args.out, benchmark=args.benchmark, labels=args.labels or None, inputs=lambda t, x: _input(t, x, sections)
     )
     console = cli.console(args)
     for task, entry in chosen.items():
         console.print(f"{task:<10} from {entry['name']}", highlight=False)
-    for violation in found[:SHOWN]:
+    for violation in violations[:SHOWN]:
         console.print(str(violation), highlight=False, markup=False, soft_wrap=True)
-    if len(found) > SHOWN:
-        console.print(f"... and {len(found) - SHOWN} more")
-    verdict = f"{len(found)} violations" if found else "valid and complete"
+    if len(violations) > SHOWN:
+        console.print(f"... and {len(violations) - SHOWN} more")
+    verdict = f"{len(violations)} violations" if violations else "valid and complete"
     console.print(f"{len(written)} files in {args.out}: {verdict}", highlight=False)
-    record = {"files": [str(path) for path in written], "violations": [str(violation) for violation in found]}
+    record = {"files": [str(path) for path in written], "violations": [str(violation) for violation in violations]}
     cli.write_json(args, {**record, "stages": {task: entry["name"] for task, entry in chosen.items()}})
-    return 1 if found else 0
+    return 1 if violations else 0
 
 
 def _chosen(plan: Iterable[Mapping[str, Any]], intermediate: str, *, seed: int, benchmark: str) -> dict[str, Any]:
@@ -52,7 +53,7 @@ def _chosen(plan: Iterable[Mapping[str, Any]], intermediate: str, *, seed: int, 
     pairs = [part.partition(":") for part in intermediate.split(",")]
     rows = {task: row for task, colon, row in pairs if colon}
     rest = next((name for name, colon, _ in pairs if not colon), BASELINE)
-    found: dict[str, Any] = {}
+    chosen: dict[str, Any] = {}
     entries = [entry for entry in plan if entry["phase"] in ("target", "eval")]
     known = {entry["intermediate"] for entry in entries}
     for row in {*rows.values(), rest}:
@@ -64,10 +65,10 @@ def _chosen(plan: Iterable[Mapping[str, Any]], intermediate: str, *, seed: int, 
         for entry in fitting:
             if entry["state"] != "done":
                 raise XtlError(f"{task}: stage {entry['name']} is {entry['state']}; finish the run first")
-            found[task] = entry
-    if not found:
+            chosen[task] = entry
+    if not chosen:
         raise XtlError(f"no stage of the run evaluates a task of {benchmark} with intermediate {rest!r}, seed {seed}")
-    return found
+    return chosen
 
 
 def _input(task: str, language: str, sections: Mapping[str, Any]) -> Loaded | None:
@@ -75,7 +76,7 @@ def _input(task: str, language: str, sections: Mapping[str, Any]) -> Loaded | No
 
     try:
         return sources.load(get_task(task), language, "test", sections[task])
-    except XtlError:  # the data is no longer where it was: what needs no inputs is still checked
+    except XtlError:  # the data is gone: checks that need no inputs are still made
         return None
 
 
@@ -96,9 +97,9 @@ def score(args: Any) -> int:
     grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
     for head in ("task", "metric", "score", "languages", "all metrics"):
         grid.add_column(head, justify="right" if head in ("score", "languages") else "left")
-    for task, found in result["tasks"].items():
-        others = ", ".join(f"{name} {value:.2f}" for name, value in found["average"].items() if name != "n")
-        grid.add_row(task, found["metric"], f"{found['score']:.2f}", str(len(found["languages"])), others)
+    for task, scored in result["tasks"].items():
+        others = ", ".join(f"{name} {value:.2f}" for name, value in scored["average"].items() if name != "n")
+        grid.add_row(task, scored["metric"], f"{scored['score']:.2f}", str(len(scored["languages"])), others)
     console.print(grid)
     for group, value in {**result["groups"], "overall": result["overall"]}.items():
         if value is not None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from xtl.data.settings import Data
-from xtl.data.sources.formats.base import Files, Found, Join
+from xtl.data.sources.formats.base import Files, Join, SplitFiles
 from xtl.errors import Unreachable, XtlError, nearest
 from xtl.task import Loaded, Task
 
@@ -49,11 +49,8 @@ def languages(task: Task, data: Data, *, split: str | None = None) -> tuple[str,
     if source == "world":
         return tuple(_world().languages(task, data.world))
     declared = (*task.languages, *task.languages_r)
-    return tuple(x for x in declared if splits_present(task, x, data) and _wanted(task, x, split, data))
-
-
-def _wanted(task: Task, language: str, split: str | None, data: Data) -> bool:
-    return split is None or split in splits_present(task, language, data)
+    present = {language: splits_present(task, language, data) for language in declared}
+    return tuple(x for x, splits in present.items() if splits and (split is None or split in splits))
 
 
 def splits_present(task: Task, language: str, data: Data) -> tuple[str, ...]:
@@ -67,7 +64,7 @@ def splits_present(task: Task, language: str, data: Data) -> tuple[str, ...]:
     return _remote(source).splits(task, language, options=_options(task, data))
 
 
-def find_files(task: Task, language: str, split: str, data: Data) -> Found | None:
+def find_files(task: Task, language: str, split: str, data: Data) -> SplitFiles | None:
     """The files that loading from source `files` would read; None if they are not there."""
     return _files(task).find(_root(data), language, split, _options(task, data))
 
@@ -102,8 +99,8 @@ def _content(task: Task, source: str, language: str, split: str, data: Data) -> 
     if source != "files":
         options = _options(task, data)
         return _remote(source).revision(task, language, split, options=options, root=_copies(data))
-    found = find_files(task, language, split, data)
-    return " ".join(_file_digest(path) for path in found.paths) if found else ""
+    files = find_files(task, language, split, data)
+    return " ".join(_file_digest(path) for path in files.paths) if files else ""
 
 
 # ---------------------------------------------------------------- the sources
@@ -134,7 +131,7 @@ def _root(data: Data) -> Path:
 
 
 def _copies(data: Data) -> str:
-    """The folder of local copies, which hub and tfds may do without."""
+    """The folder of local copies; hub and tfds work without one."""
     return data.root
 
 
@@ -160,7 +157,7 @@ def _file_digest(path: Path) -> str:
 
 @functools.lru_cache(maxsize=100_000)
 def _digest_of(path: Path, size: int, mtime_ns: int) -> str:
-    """SHA-256 of a file; once a process for each (path, size, time)."""
+    """SHA-256 of a file; once per process for each (path, size, time)."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

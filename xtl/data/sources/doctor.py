@@ -1,4 +1,4 @@
-"""The data doctor: is what a source holds what the tasks expect?
+"""The data doctor: does a source hold what the tasks expect?
 
 A *bad* finding makes numbers wrong or impossible (a label order that known pairs contradict, answers that are not where
 they should be, a file that cannot be read). A *note* is worth knowing (part of the data, duplicates, hidden labels).
@@ -24,7 +24,7 @@ OVERLAP = 0.05  # share of an evaluation set that may stand in the training set,
 
 @dataclass
 class Checked:
-    """What was found in one (task, language, split)."""
+    """The findings of one (task, language, split)."""
 
     task: str
     language: str
@@ -40,7 +40,7 @@ class Checked:
 
 @dataclass
 class Diagnosis:
-    """Everything found about some tasks; `good` decides the exit status."""
+    """All findings of some tasks; `good` decides the exit status."""
 
     checked: list[Checked]
     absent: dict[str, dict[str, list[str]]]  # task -> split -> languages without data
@@ -78,9 +78,9 @@ def examine(tasks: Sequence[Task], data: Data, *, progress: Callable[[str], None
         checked += done
         if missing:
             absent[task.name] = missing
-        for split, language in ((s, x) for s, lost in missing.items() for x in lost):
-            if there := sources.incomplete(task, language, split, data):
-                incomplete[f"{task.name} {language} {split}"] = there
+        for split, language in ((s, x) for s, languages in missing.items() for x in languages):
+            if present := sources.incomplete(task, language, split, data):
+                incomplete[f"{task.name} {language} {split}"] = present
     return Diagnosis(checked, absent, incomplete)
 
 
@@ -90,15 +90,15 @@ def _examine_task(
     checked, missing = [], {}
     trained: dict[str, set[str]] = {}  # training inputs by language
     for split in task.splits:
-        there = sources.languages(task, data, split=split)
+        present = sources.languages(task, data, split=split)
         expected = task.sizes.get(split)
-        wanted = expected if isinstance(expected, Mapping) else task.languages
-        if lost := [x for x in task.languages if x in wanted and x not in there]:
-            missing[split] = lost
-        if there and progress is not None:
+        due = expected if isinstance(expected, Mapping) else task.languages
+        if absent := [x for x in task.languages if x in due and x not in present]:
+            missing[split] = absent
+        if present and progress is not None:
             progress(f"{task.name} {split}")
         english: dict[str, int] = {}  # id -> label, for languages that translate one set
-        for language in sorted(there, key=lambda x: x != "en"):
+        for language in sorted(present, key=lambda x: x != "en"):
             result = Checked(task.name, language, split)
             checked.append(result)
             try:
@@ -127,6 +127,7 @@ def _check_set(task: Task, loaded: Loaded, result: Checked) -> None:
     result.dropped = dict(loaded.dropped)
     _check_count(task, result)
     _check_labels(task, examples, result)
+    _check_label_order(task, examples, result)
     _check_answers(examples, result)
     _check_repeats(examples, result)
     if task.retrieval and "train" not in task.splits:  # where it is trained, its examples are pairs
@@ -153,13 +154,15 @@ def _check_answers(examples: Sequence[Example], result: Checked) -> None:
     spans = [e for e in examples if isinstance(e, Span)]
     answers = sum(len(e.answers or ()) for e in spans)
     repaired = result.dropped.get("answer offset repaired", 0)
-    lost = result.dropped.get("answer not in the context", 0)
-    if repaired + lost:
-        share = (repaired + lost) / max(answers, 1)
-        if share > REPAIRED or lost > answers / 20:
-            result.bad.append(f"{repaired} of {answers} answer offsets wrong, {lost} answers not in their context")
+    unplaced = result.dropped.get("answer not in the context", 0)
+    if repaired + unplaced:
+        share = (repaired + unplaced) / max(answers, 1)
+        if share > REPAIRED or unplaced > answers / 20:
+            result.bad.append(f"{repaired} of {answers} answer offsets wrong, {unplaced} answers not in their context")
         else:
-            result.notes["answer offsets repaired, answers not in the context"] = f"{repaired}, {lost} ({share:.1%})"
+            result.notes["answer offsets repaired, answers not in the context"] = (
+                f"{repaired}, {unplaced} ({share:.1%})"
+            )
     hidden = sum(e.answers is None for e in spans)
     if hidden:
         result.notes["answers hidden: can be predicted, not scored"] = f"{hidden} of {len(spans)}"
@@ -186,7 +189,7 @@ def _check_retrieval(examples: Sequence[Example], gold: Sequence[tuple[str, str]
         result.notes["no gold pairs: can be predicted, not scored"] = "0"
     mined = result.task == "bucc2018"
     if mined and len(gold) >= min(sides["query"], sides["pool"]):
-        result.bad.append("gold pairs only, without the other sentences: there is nothing to mine (trap 15.4)")
+        result.bad.append("gold pairs only, without the other sentences: there is nothing to mine")
     elif result.expected is not None and gold and len(gold) != result.expected:
         result.notes["gold pairs"] = f"{len(gold):,}, {result.expected:,} in the manifest"
 
@@ -202,7 +205,7 @@ def _check_overlap(examples: Sequence[Example], trained: set[str], result: Check
 
 
 def _input(example: Example) -> str:
-    """What a model is shown."""
+    """The input of a model."""
     match example:
         case Pair():
             return f"{example.a}\t{example.b}"
@@ -217,7 +220,7 @@ def _input(example: Example) -> str:
 
 
 def _answer(example: Example) -> Any:
-    """What a model should say."""
+    """What a model should predict."""
     match example:
         case Pair() | Choice():
             return example.label
@@ -233,34 +236,44 @@ def _answer(example: Example) -> Any:
 
 
 def _check_labels(task: Task, examples: Sequence[Example], result: Checked) -> None:
-    """Counts of labels, and whether pairs with a known answer have it by majority: a wrong order shows there."""
+    """How often each label occurs, how many are hidden, and whether all are the same."""
     counts: Counter[str] = Counter()
     hidden = 0
     for example in examples:
-        if isinstance(example, Pair | Choice):
-            if example.label is None:
-                hidden += 1
-            else:
-                counts[_word(task, example.label)] += 1
-        elif isinstance(example, Tagged):
-            if example.tags is None:
-                hidden += 1
-            else:
-                counts.update(_word(task, tag) for tag in example.tags)
+        labels = _labels(example)
+        if labels is None:
+            hidden += 1
+        else:
+            counts.update(_word(task, label) for label in labels)
     if hidden and not task.retrieval:
         result.notes["labels hidden: can be predicted, not scored"] = f"{hidden} of {len(examples)}"
     result.labels = dict(counts.most_common(20))
     if sum(counts.values()) >= 10 * ENOUGH and len(counts) == 1:
         result.bad.append(f"every example has the label {next(iter(counts))!r}")
+
+
+def _labels(example: Example) -> Sequence[int] | None:
+    """The labels of an example: none for other answers than labels, None where they are hidden."""
+    match example:
+        case Pair() | Choice():
+            return None if example.label is None else (example.label,)
+        case Tagged():
+            return example.tags
+        case _:
+            return ()
+
+
+def _check_label_order(task: Task, examples: Sequence[Example], result: Checked) -> None:
+    """Whether items whose label is known have it by majority; with labels in a wrong order they do not."""
     votes: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for example in examples:
         for kind, right, label in _known(task, example, result.language):
             votes[kind, right][_word(task, label)] += 1
-    for (kind, right), given in votes.items():
-        most, count = given.most_common(1)[0]
-        if sum(given.values()) >= ENOUGH and most != right:
+    for (kind, right), labels in votes.items():
+        most, count = labels.most_common(1)[0]
+        if labels.total() >= ENOUGH and most != right:
             result.bad.append(
-                f"label order looks wrong: {kind} should mostly be {right!r}, but {count} of {sum(given.values())} "
+                f"label order looks wrong: {kind} should mostly be {right!r}, but {count} of {labels.total()} "
                 f"are {most!r}"
             )
 
@@ -274,33 +287,46 @@ PUNCTUATION = frozenset(".,!?;:。、،؟।")
 
 
 def _known(task: Task, example: Example, language: str) -> Iterator[tuple[str, str, int]]:
-    """(kind of pair, its right label, the label given) where the right label can be told without a model."""
+    """(kind of item, its right label, the label in the data) where the right label is known without a model."""
     if isinstance(example, Pair) and example.label is not None and example.b is not None:
-        a, b = _plain(example.a), _plain(example.b)
+        kind = None
         if task.labels[:1] == ("contradiction",):
-            if a == b:
-                yield "pairs of equal sentences", "entailment", example.label
-            elif (
-                language == "en"
-                and "anli" not in task.name
-                and NEGATION.search(example.b)
-                and not NEGATION.search(example.a)
-            ):
-                yield "English pairs with a negation in the second part only", "contradiction", example.label
+            kind = _known_inference(task, example.a, example.b, language)
         elif task.labels == ("0", "1"):
-            if a == b:
-                yield "pairs of equal sentences", "1", example.label
-            elif task.name == "qqp" and not set(a.split()) & set(b.split()):
-                yield "pairs without a common word", "0", example.label
+            kind = _known_paraphrase(task, example.a, example.b)
+        if kind is not None:
+            yield *kind, example.label
     elif isinstance(example, Tagged) and example.tags is not None:
         if "PUNCT" in task.labels:
-            for word, tag in zip(example.words, example.tags, strict=True):
-                if word in PUNCTUATION:
-                    yield "punctuation marks", "PUNCT", tag
-                elif language == "en" and word in ("the", "The"):
-                    yield "the word 'the'", "DET", tag
+            yield from _known_parts_of_speech(example.words, example.tags, language)
         elif "B-PER" in task.labels:
             yield from _inside_entities(task, example)
+
+
+def _known_inference(task: Task, a: str, b: str, language: str) -> tuple[str, str] | None:
+    if _plain(a) == _plain(b):
+        return "pairs of equal sentences", "entailment"
+    adversarial = "anli" in task.name  # written against this rule
+    if language == "en" and not adversarial and NEGATION.search(b) and not NEGATION.search(a):
+        return "English pairs with a negation in the second part only", "contradiction"
+    return None
+
+
+def _known_paraphrase(task: Task, a: str, b: str) -> tuple[str, str] | None:
+    a, b = _plain(a), _plain(b)
+    if a == b:
+        return "pairs of equal sentences", "1"
+    if task.name == "qqp" and not set(a.split()) & set(b.split()):
+        return "pairs without a common word", "0"
+    return None
+
+
+def _known_parts_of_speech(words: Sequence[str], tags: Sequence[int], language: str) -> Iterator[tuple[str, str, int]]:
+    for word, tag in zip(words, tags, strict=True):
+        if word in PUNCTUATION:
+            yield "punctuation marks", "PUNCT", tag
+        elif language == "en" and word in ("the", "The"):
+            yield "the word 'the'", "DET", tag
 
 
 def _inside_entities(task: Task, example: Tagged) -> Iterator[tuple[str, str, int]]:
@@ -317,7 +343,7 @@ def _plain(text: str) -> str:
 
 
 def _check_against_english(examples: Sequence[Example], english: Mapping[str, int], result: Checked) -> None:
-    """Translations of one set keep the labels, but for a few (trap: PAWS-X differs in 32 of 2,000)."""
+    """Translations of one set keep the labels, but for a few (PAWS-X differs in 32 of 2,000)."""
     pairs = [
         (english[e.id], e.label) for e in examples if isinstance(e, Pair) and e.label is not None and e.id in english
     ]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from xtl.data.sources.formats.base import Rows
-from xtl.data.sources.formats.tables import JoinedTables, Table, Tables, Wanted, load_first
+from xtl.data.sources.formats.tables import JoinedTables, Request, Table, Tables, load_first
 from xtl.errors import Absent, Unreachable, XtlError
 from xtl.files import atomic_write
 from xtl.network import Offline, first_line, patiently
@@ -46,17 +46,17 @@ def revision(task: Task, language: str, split: str, *, options: Mapping[str, Any
     parts = spec.chosen(options).values() if isinstance(spec, JoinedTables) else (spec,)
     marks = []
     for part in parts:
-        for table, wanted in part.candidates(language, split, options if part is spec else None):
-            saved = saved_copy(table, wanted.split, root)
+        for table, request in part.candidates(language, split, options if part is spec else None):
+            saved = saved_copy(table, request.split, root)
             if saved is not None:
                 marks.append(f"{table.name} {_state(saved)}")
                 break
             try:
-                found = locate(table.name, table.config, table.revision or "main")
+                located = locate(table.name, table.config, table.revision or "main")
             except Absent:
                 continue
-            if found is not None:
-                marks.append(f"{table.name}@{found.sha}")
+            if located is not None:
+                marks.append(f"{table.name}@{located.sha}")
                 break
     return " ".join(marks)
 
@@ -69,10 +69,10 @@ def _spec(task: Task) -> Tables | JoinedTables:
 # ---------------------------------------------------------------- rows
 
 
-def _fetch(table: Table, wanted: Wanted, *, root: str) -> tuple[Rows, str] | None:
+def _fetch(table: Table, request: Request, *, root: str) -> tuple[Rows, str] | None:
     """(rows, where), or None if the repository or its config does not exist."""
-    their_split = table.splits[wanted.split]
-    saved = saved_copy(table, wanted.split, root)
+    their_split = table.splits[request.split]
+    saved = saved_copy(table, request.split, root)
     if saved is not None:
         from datasets import load_from_disk
 
@@ -140,12 +140,12 @@ class Located:
 def download(repo: str, config: str, split: str, *, revision: str = "") -> Any | None:
     """A split (also `a+b`, `a[:10]`) as a `datasets.Dataset`, at most all of it; None if there is no such config.
 
-    Only the files of the splits asked for are fetched, into the hub's own cache, which offline mode reads.
+    Only the files of these splits are fetched, into the hub's own cache, which offline mode reads.
     """
-    found = locate(repo, config, revision or "main")
-    if found is None:
+    located = locate(repo, config, revision or "main")
+    if located is None:
         return None
-    return _as_datasets_decides(found, split) if found.files is None else _tables(found, found.files, split)
+    return _by_datasets(located, split) if located.files is None else _tables(located, located.files, split)
 
 
 @functools.lru_cache(maxsize=1000)
@@ -153,7 +153,7 @@ def locate(repo: str, config: str, revision: str) -> Located | None:
     """Where a config is; None if the repository lacks it. Raises Absent if there is no such repository.
 
     The card says which files a config has. A repository with only a script is read from the hub's own conversion to
-    parquet (trap 15.2).
+    parquet.
     """
     sha, listed = repository(repo, revision)
     if f"{repo.rpartition('/')[2]}.py" in listed:
@@ -201,41 +201,41 @@ def _matching(entry: Mapping[str, Any], listed: Sequence[str]) -> dict[str, list
     from datasets.data_files import sanitize_patterns
 
     patterns = sanitize_patterns(entry["data_files"]) if "data_files" in entry else {}
-    found = {str(s): [f for f in listed if any(fnmatch.fnmatchcase(f, p) for p in ps)] for s, ps in patterns.items()}
-    return {split: paths for split, paths in found.items() if paths}
+    matched = {str(s): [f for f in listed if any(fnmatch.fnmatchcase(f, p) for p in ps)] for s, ps in patterns.items()}
+    return {split: paths for split, paths in matched.items() if paths}
 
 
-def _tables(found: Located, files: Mapping[str, Sequence[str]], split: str) -> Any:
+def _tables(located: Located, files: Mapping[str, Sequence[str]], split: str) -> Any:
     from datasets import load_dataset
 
     parts = [PART.fullmatch(part) for part in split.split("+")]
-    asked = {part[1]: int(part[2]) if part[2] else None for part in parts if part is not None}
-    assert all(parts) and (len(parts) == 1 or not any(asked.values())), split
-    for name in asked:
+    rows_of = {part[1]: int(part[2]) if part[2] else None for part in parts if part is not None}
+    assert all(parts) and (len(parts) == 1 or not any(rows_of.values())), split
+    for name in rows_of:
         if name not in files:
-            raise XtlError(f"{found}: no split {name!r}; it has: {', '.join(files) or 'none'}")
+            raise XtlError(f"{located}: no split {name!r}; it has: {', '.join(files) or 'none'}")
         shards = re.search(r"-of-(\d+)\.parquet$", files[name][0])
         if shards and int(shards[1]) != len(files[name]):
-            raise XtlError(f"{found}: only {len(files[name])} of {int(shards[1])} files of split {name!r} are there")
+            raise XtlError(f"{located}: only {len(files[name])} of {int(shards[1])} files of split {name!r} are there")
     try:
-        local = {name: _fetched(found, files[name], rows) for name, rows in asked.items()}
+        local = {name: _fetched(located, files[name], rows) for name, rows in rows_of.items()}
     except Absent as error:  # the table is there: no other may stand in for it
         raise (Unreachable if isinstance(error, Offline) else XtlError)(str(error)) from None
     try:
-        table = load_dataset("parquet", data_files=local, split="+".join(asked), features=found.features)
+        table = load_dataset("parquet", data_files=local, split="+".join(rows_of), features=located.features)
     except Exception as error:
-        raise XtlError(f"{found}: {', '.join(files[next(iter(asked))])}: {_cause(error)}") from None
-    rows = next(iter(asked.values()))
+        raise XtlError(f"{located}: {', '.join(files[next(iter(rows_of))])}: {_cause(error)}") from None
+    rows = next(iter(rows_of.values()))
     return table if rows is None else table.select(range(min(rows, len(table))))
 
 
-def _fetched(found: Located, paths: Sequence[str], rows: int | None) -> list[str]:
-    """The files on disk, as many as hold the first `rows` rows: Wikipedia is large and little of it is asked for."""
+def _fetched(located: Located, paths: Sequence[str], rows: int | None) -> list[str]:
+    """The files on disk, as many as hold the first `rows` rows: Wikipedia is large, and little of it is used."""
     import pyarrow.parquet
 
     local: list[str] = []
     for path in paths:
-        local.append(str(fetch(found.repo, path, found.sha)))
+        local.append(str(fetch(located.repo, path, located.sha)))
         if rows is not None:
             rows -= pyarrow.parquet.read_metadata(local[-1]).num_rows
             if rows <= 0:
@@ -243,21 +243,24 @@ def _fetched(found: Located, paths: Sequence[str], rows: int | None) -> list[str
     return local
 
 
-def _as_datasets_decides(found: Located, split: str) -> Any | None:
+def _by_datasets(located: Located, split: str) -> Any | None:
     from datasets import load_dataset
 
     try:
         table = patiently(
-            lambda: load_dataset(found.repo, found.config or None, split=split, revision=found.sha), what=str(found)
+            lambda: load_dataset(located.repo, located.config or None, split=split, revision=located.sha),
+            what=str(located),
         )
     except ValueError as error:
         if "BuilderConfig" in str(error):
             return None
-        raise XtlError(f"{found}: {first_line(error)}") from None
+        raise XtlError(f"{located}: {first_line(error)}") from None
     except (FileNotFoundError, RuntimeError) as error:
-        raise XtlError(f"{found}: {first_line(error)}") from None
-    if not all(found.sha in file["filename"] for file in table.cache_files):  # after an error it takes what it has
-        raise XtlError(f"{found}: the hub cannot be read, and the local cache holds another commit than {found.sha}")
+        raise XtlError(f"{located}: {first_line(error)}") from None
+    if not all(located.sha in file["filename"] for file in table.cache_files):  # after an error it takes what it has
+        raise XtlError(
+            f"{located}: the hub cannot be read, and the local cache holds another commit than {located.sha}"
+        )
     return table
 
 

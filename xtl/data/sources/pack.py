@@ -12,18 +12,18 @@ from xtl.data.sources.formats.tables import JoinedTables, Tables
 from xtl.errors import XtlError
 from xtl.task import Task
 
-Wanted = tuple[Task, str, str]  # task, language, split
+DataSet = tuple[Task, str, str]  # task, language, split
 
 
-def pack(wanted: Iterable[Wanted], data: Data, folder: Path) -> list[Path]:
-    """Copy what loading these would read; the folder then serves as data.root (and data.tokenizer) elsewhere.
+def pack(data_sets: Iterable[DataSet], data: Data, folder: Path) -> list[Path]:
+    """Copy what loading these data sets would read; the folder then serves as data.root (and data.tokenizer) elsewhere.
 
     files: the original files under their names; hub: saved copies of the splits; tfds: the prepared data sets; the
-    tokenizer's file goes to FOLDER/tokenizer. What is there already is kept. Returns what was written.
+    tokenizer's file goes to FOLDER/tokenizer. What is there already is kept. Returns the paths written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
-    for task, language, split in wanted:
+    for task, language, split in data_sets:
         if data.source == "files":
             written += _pack_files(task, language, split, data, folder)
         elif data.source in ("hub", "tfds"):
@@ -52,11 +52,11 @@ def _copy(source: Path, target: Path) -> list[Path]:
 
 def _pack_files(task: Task, language: str, split: str, data: Data, folder: Path) -> list[Path]:
     root = Path(data.root).expanduser()
-    found = sources.find_files(task, language, split, data)
-    if found is None:
-        sources.load(task, language, split, data)  # says what is missing and where to get it
+    files = sources.find_files(task, language, split, data)
+    if files is None:
+        sources.load(task, language, split, data)  # raises an error that names what is missing and where to get it
         return []
-    return [made for path in found.paths for made in _copy(path, folder / path.relative_to(root))]
+    return [copy for path in files.paths for copy in _copy(path, folder / path.relative_to(root))]
 
 
 def _pack_tables(
@@ -76,12 +76,12 @@ def _pack_one(
     for table, _ in spec.candidates(language, split, options):
         if data.source == "tfds":
             names = table.name.split("+")
-            found = {name: tfds.prepared(name, tfds.data_folder(root)) for name in names}
-            if lost := [name for name, where in found.items() if where is None]:
+            folders = {name: tfds.prepared(name, tfds.data_folder(root)) for name in names}
+            if missing := [name for name, where in folders.items() if where is None]:
                 raise XtlError(
-                    f"tfds: {', '.join(lost)} not prepared under {tfds.data_folder(root)}; load it once first"
+                    f"tfds: {', '.join(missing)} not prepared under {tfds.data_folder(root)}; load it once first"
                 )
-            return [p for n, w in found.items() if w is not None for p in _copy(w, folder / n / w.name)]
+            return [p for n, w in folders.items() if w is not None for p in _copy(w, folder / n / w.name)]
         target = hub.copy_folder(table, split, folder)
         if target.exists():
             return []
@@ -103,5 +103,5 @@ def _pack_tokenizer(name: str, folder: Path) -> list[Path]:
     """The tokenizer's file, from a folder or from the hub."""
     if name in ("", "world"):
         return []
-    found = tokenizer._find(name)
-    return _copy(found, folder / "tokenizer" / found.name)
+    file = tokenizer._find(name)
+    return _copy(file, folder / "tokenizer" / file.name)

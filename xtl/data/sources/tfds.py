@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from xtl.data.sources.formats.base import Rows
-from xtl.data.sources.formats.tables import JoinedTables, Table, Tables, Wanted, load_first
+from xtl.data.sources.formats.tables import JoinedTables, Request, Table, Tables, load_first
 from xtl.errors import Absent, Unreachable, XtlError
 from xtl.network import first_line
 from xtl.task import Loaded, Task
@@ -67,8 +67,8 @@ def data_folder(root: str) -> Path:
 
 def prepared(name: str, folder: Path) -> Path | None:
     """The newest prepared version of `builder/config` under a data folder."""
-    found = [p.parent for p in (folder / name).glob("*/dataset_info.json")]
-    return max(found, key=lambda p: [int(x) if x.isdigit() else 0 for x in p.name.split(".")], default=None)
+    versions = [p.parent for p in (folder / name).glob("*/dataset_info.json")]
+    return max(versions, key=lambda p: [int(x) if x.isdigit() else 0 for x in p.name.split(".")], default=None)
 
 
 def _info(folder: Path) -> str:
@@ -77,11 +77,11 @@ def _info(folder: Path) -> str:
     return hashlib.sha256((folder / "dataset_info.json").read_bytes()).hexdigest()[:16]
 
 
-def _fetch(table: Table, wanted: Wanted, *, chosen: Collection[str], root: str) -> tuple[Rows, str] | None:
+def _fetch(table: Table, request: Request, *, chosen: Collection[str], root: str) -> tuple[Rows, str] | None:
     """Rows of the data sets joined by + in the table's name; Absent if one is not prepared and cannot be here."""
     if table.name not in chosen:
         return None
-    their_split = table.splits[wanted.split]
+    their_split = table.splits[request.split]
     places = {
         name: prepared(name, data_folder(root)) or _prepare(name, data_folder(root)) for name in table.name.split("+")
     }
@@ -144,8 +144,8 @@ def _prepare(name: str, folder: Path) -> Path:
     how = f"`tfds build {name} --file_format={FORMAT} --data_dir={folder}` on a machine with TensorFlow"
     try:
         builder = tfds.builder(name, data_dir=folder, file_format=FORMAT)
-        # TFDS goes on trying for minutes to reach a host, so without internet this is found out first. What has been
-        # downloaded before may be all that is needed.
+        # TFDS retries for minutes to reach a host, so that is tried first and quickly. It is skipped where something
+        # has been downloaded before, as that may be all that is needed.
         if not any((folder / "downloads" / builder.name).rglob("*.INFO")):
             _reach(tuple({urlsplit(x).netloc: x for x in builder.url_infos or () if x.startswith("http")}.values()))
         builder.download_and_prepare()
@@ -153,10 +153,10 @@ def _prepare(name: str, folder: Path) -> Path:
         raise Absent(
             f"tfds: {name} is not prepared under {folder} and cannot be here ({first_line(error)}); run {how}"
         ) from None
-    made = prepared(name, folder)
-    if made is None:
+    written = prepared(name, folder)
+    if written is None:
         raise Absent(f"tfds: {name} was prepared, but not under {folder}; run {how}")
-    return made
+    return written
 
 
 def _reach(addresses: tuple[str, ...]) -> None:
@@ -167,9 +167,9 @@ def _reach(addresses: tuple[str, ...]) -> None:
 
 @functools.cache
 def _fault(addresses: tuple[str, ...]) -> str:
-    """Why no host of the addresses can be reached, "" if one can; found out once a process, for all at the same time.
+    """Why no host of the addresses can be reached, "" if one can; tried once per process, all at the same time.
 
-    Whatever is answered counts as reached, be it an error or late: what to make of it is up to TFDS.
+    Any answer counts, also an error or a late one: TFDS decides what to do with it.
     """
     import requests
 
@@ -190,7 +190,7 @@ def _fault(addresses: tuple[str, ...]) -> str:
         answers.put(fault)
 
     for address in addresses:
-        # Looking up a name has no time limit of its own, and must hold up neither this nor the end of the process.
+        # Looking up a name has no time limit of its own; in a daemon thread it delays neither this nor the exit.
         threading.Thread(target=ask, args=(address,), daemon=True).start()
     end, fault = time.monotonic() + REACH_S, ""
     for _ in addresses:

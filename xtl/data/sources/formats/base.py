@@ -17,7 +17,7 @@ from xtl.task import Example, Loaded
 
 
 @dataclass(frozen=True)
-class Found:
+class SplitFiles:
     """The files of one (language, split), in the order of the layout's patterns, and the reading options."""
 
     paths: tuple[Path, ...]
@@ -29,7 +29,7 @@ class Found:
 
 @dataclass
 class Place:
-    """Where a row stands: for error messages, for ids, and to count what becomes of it."""
+    """Where a row stands, for error messages and ids, and the count of rows that are dropped."""
 
     where: str
     index: int
@@ -61,7 +61,8 @@ class Place:
 
 Rows = Iterable[tuple[str, Mapping[str, Any]]]
 MakeExample = Callable[[Mapping[str, Any], Place], Example | None]
-Read = Callable[[Found], Loaded]
+Read = Callable[[SplitFiles], Loaded]
+Options = Mapping[str, Any] | None
 
 
 def collect(rows: Rows, make: MakeExample, *, language: str, split: str) -> Loaded:
@@ -97,11 +98,11 @@ def distinct_ids(examples: list, dropped: Counter) -> list:
 
 
 def by_row(rows: Callable[[Path], Rows], make: MakeExample) -> Read:
-    """A reader of files that hold one example a row; several files are read one after the other."""
+    """A reader of files that hold one example per row; several files are read one after the other."""
 
-    def read(found: Found) -> Loaded:
-        chained = (row for path in found.paths for row in rows(path))
-        return collect(chained, make, language=found.language, split=found.split)
+    def read(files: SplitFiles) -> Loaded:
+        chained = (row for path in files.paths for row in rows(path))
+        return collect(chained, make, language=files.language, split=files.split)
 
     return read
 
@@ -120,7 +121,7 @@ class At:
     codes: language -> its name in file names or inside the files; a language without one is not in this layout.
     languages: None means any. optional: patterns of files that are read when present, appended after the others.
     when: option values this layout serves; {} serves all.
-    inside: for files that hold several languages, the codes found in the first of the paths.
+    inside: for files that hold several languages, the codes that occur in the first of the paths.
     A pattern with `*` matches any number of files, taken in the order of their names.
     """
 
@@ -145,7 +146,7 @@ class At:
             names["split"] = word.format(**names)
             yield [p.format(**names) for p in self.paths], [p.format(**names) for p in self.optional]
 
-    def find(self, folder: Path, language: str, split: str, options: Mapping[str, Any]) -> Found | None:
+    def find(self, folder: Path, language: str, split: str, options: Mapping[str, Any]) -> SplitFiles | None:
         best: tuple[int, tuple[Path, ...]] | None = None
         for required, optional in self.patterns(language, split, options):
             matched = [_match(folder, p) for p in required]
@@ -159,7 +160,7 @@ class At:
                 best = size, paths
         if best is None:
             return None
-        return Found(best[1], language, split, self.codes.get(language, language), options)
+        return SplitFiles(best[1], language, split, self.codes.get(language, language), options)
 
 
 def _codes_inside(inside: Callable[[Path], Iterable[str]], path: Path) -> frozenset[str]:
@@ -169,7 +170,7 @@ def _codes_inside(inside: Callable[[Path], Iterable[str]], path: Path) -> frozen
 
 @functools.lru_cache(maxsize=1000)
 def _codes_of(inside: Callable[[Path], Iterable[str]], path: Path, size: int, mtime_ns: int) -> frozenset[str]:
-    """Once a process for each (path, size, time)."""
+    """Once per process for each (path, size, time)."""
     return frozenset(inside(path))
 
 
@@ -177,8 +178,8 @@ def _match(folder: Path, pattern: str) -> list[Path]:
     if "*" not in pattern:
         path = folder / pattern
         return [path] if path.is_file() else []
-    found = glob.glob(pattern, root_dir=folder, recursive=True)
-    return [folder / name for name in sorted(found, key=lambda n: (Path(n).name, n)) if (folder / name).is_file()]
+    names = glob.glob(pattern, root_dir=folder, recursive=True)
+    return [folder / name for name in sorted(names, key=lambda n: (Path(n).name, n)) if (folder / name).is_file()]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -191,55 +192,55 @@ class Files:
     options: Mapping[str, Any] = field(default_factory=dict)  # reading options and their defaults
     folder: str = ""  # below the root; the task's name if empty
 
-    def __call__(self, root: Path, language: str, split: str, options: Mapping[str, Any] | None = None) -> Loaded:
+    def __call__(self, root: Path, language: str, split: str, options: Options = None) -> Loaded:
         """Raises XtlError if nothing is there, a file is damaged, or the split has no examples in that language."""
-        at, found = self._locate(Path(root), language, split, options)
-        if found is None or at is None:
+        at, files = self._locate(Path(root), language, split, options)
+        if files is None or at is None:
             raise XtlError(self._missing(Path(root), language, split, options))
-        loaded = at.read(found)
+        loaded = at.read(files)
         if not loaded.examples:
-            names = ", ".join(map(str, found.paths[:3]))
+            names = ", ".join(map(str, files.paths[:3]))
             raise XtlError(f"task {self.task}: no examples for language {language!r}, split {split!r} in {names}")
-        loaded.files = tuple(map(str, found.paths))
+        loaded.files = tuple(map(str, files.paths))
         return loaded
 
-    def find(self, root: Path, language: str, split: str, options: Mapping[str, Any] | None = None) -> Found | None:
+    def find(
+        self, root: Path, language: str, split: str, options: Mapping[str, Any] | None = None
+    ) -> SplitFiles | None:
         """The files that would be read; None if they are not there. Reads no content."""
         return self._locate(Path(root), language, split, options)[1]
 
-    def incomplete(self, root: Path, language: str, split: str, options: Mapping[str, Any] | None = None) -> list[Path]:
+    def incomplete(self, root: Path, language: str, split: str, options: Options = None) -> list[Path]:
         """Files that belong to a split which cannot be read because others are missing (BUCC's gold without texts)."""
         options = self._checked(options)
-        there: list[Path] = []
+        present: list[Path] = []
         if self.find(root, language, split, options) is None:
             for at in self.at:
                 if at.inside is None and at.has(language, split, options):
                     for required, optional in at.patterns(language, split, options):
-                        there += [p for x in required + optional for p in _match(Path(root) / self.folder_name, x)]
-        return there
+                        present += [p for x in required + optional for p in _match(Path(root) / self.folder_name, x)]
+        return present
 
     @property
     def folder_name(self) -> str:
         return self.folder or self.task
 
-    def _locate(
-        self, root: Path, language: str, split: str, options: Mapping[str, Any] | None
-    ) -> tuple[At | None, Found | None]:
+    def _locate(self, root: Path, language: str, split: str, options: Options) -> tuple[At | None, SplitFiles | None]:
         options = self._checked(options)
         for at in self.at:
             if at.has(language, split, options):
-                found = at.find(root / self.folder_name, language, split, options)
-                if found is not None:
-                    return at, found
+                files = at.find(root / self.folder_name, language, split, options)
+                if files is not None:
+                    return at, files
         return None, None
 
-    def _checked(self, options: Mapping[str, Any] | None) -> dict[str, Any]:
+    def _checked(self, options: Options) -> dict[str, Any]:
         for name in options or {}:
             if name not in self.options:
                 raise XtlError(f"task {self.task} has no data option {name!r}.{nearest(name, self.options)}")
         return {**self.options, **(options or {})}
 
-    def _missing(self, root: Path, language: str, split: str, options: Mapping[str, Any] | None) -> str:
+    def _missing(self, root: Path, language: str, split: str, options: Options) -> str:
         if not root.is_dir():
             return f"data root {root} does not exist: set data.root to the folder that holds {self.folder_name}/"
         folder, options = root / self.folder_name, self._checked(options)
@@ -249,12 +250,12 @@ class Files:
                 for required, _ in at.patterns(language, split, options):
                     tried += [p for p in required if p not in tried]
                     if at.inside and _match(folder, required[0]):
-                        there = ", ".join(sorted(_codes_inside(at.inside, folder / required[0])))
-                        return f"task {self.task}: {folder / required[0]} has nothing for {language!r}, only {there}"
+                        present = ", ".join(sorted(_codes_inside(at.inside, folder / required[0])))
+                        return f"task {self.task}: {folder / required[0]} has nothing for {language!r}, only {present}"
         if not tried:
             return f"task {self.task}: its files have no split {split!r} for language {language!r}"
-        looked = ", ".join(tried)
-        return f"task {self.task}: no {split} files for {language!r}: looked in {folder} for {looked}. {self.get}"
+        names = ", ".join(tried)
+        return f"task {self.task}: no {split} files for {language!r}: looked in {folder} for {names}. {self.get}"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -267,7 +268,7 @@ class Join:
     task: str
     parts: Mapping[str, "Files"]
 
-    def __call__(self, root: Path, language: str, split: str, options: Mapping[str, Any] | None = None) -> Loaded:
+    def __call__(self, root: Path, language: str, split: str, options: Options = None) -> Loaded:
         """Raises XtlError if any of the parts is missing or damaged: a join without a part would be another task."""
         examples: list[Example] = []
         dropped: Counter = Counter()
@@ -279,18 +280,22 @@ class Join:
             read += loaded.files
         return Loaded(examples, dropped=dropped, files=tuple(read))
 
-    def find(self, root: Path, language: str, split: str, options: Mapping[str, Any] | None = None) -> Found | None:
+    def find(
+        self, root: Path, language: str, split: str, options: Mapping[str, Any] | None = None
+    ) -> SplitFiles | None:
         """The files of all parts; None unless every part is there."""
-        found = [
+        of_parts = [
             part.find(root, language, split, (options or {}).get(name)) for name, part in self._chosen(options).items()
         ]
-        if any(f is None for f in found):
+        if any(files is None for files in of_parts):
             return None
-        return Found(tuple(p for f in found if f is not None for p in f.paths), language, split, language)
+        return SplitFiles(
+            tuple(p for files in of_parts if files is not None for p in files.paths), language, split, language
+        )
 
-    def _chosen(self, options: Mapping[str, Any] | None) -> dict[str, "Files"]:
-        wanted = tuple((options or {}).get("parts") or self.parts)
-        for name in (*wanted, *(n for n in options or {} if n != "parts")):
+    def _chosen(self, options: Options) -> dict[str, "Files"]:
+        chosen = tuple((options or {}).get("parts") or self.parts)
+        for name in (*chosen, *(n for n in options or {} if n != "parts")):
             if name not in self.parts:
                 raise XtlError(f"task {self.task} has no part {name!r}.{nearest(name, self.parts)}")
-        return {name: self.parts[name] for name in wanted}
+        return {name: self.parts[name] for name in chosen}

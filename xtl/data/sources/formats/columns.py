@@ -1,10 +1,10 @@
-"""One word a line with its tag after a tab, a blank line between sentences: PAN-X's archives and XTREME's own files."""
+"""One word per line, its tag after a tab, blank lines between sentences: PAN-X's archives and XTREME's own files."""
 
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from xtl.data.sources.formats.base import Found, Read
+from xtl.data.sources.formats.base import Read, SplitFiles
 from xtl.data.sources.formats.examples import Labels
 from xtl.data.sources.formats.text import archived_lines, json_file, lines
 from xtl.errors import XtlError
@@ -48,21 +48,21 @@ def read(labels: Labels, *, prefixed: bool = False, member: str = "") -> Read:
     member: the paths are .tar.gz archives; the name of the file in them, with {split} filled in.
     """
 
-    def read_found(found: Found) -> Loaded:
+    def read_files(files: SplitFiles) -> Loaded:
         dropped: Counter = Counter()
         examples: list[Tagged] = []
-        for path in found.paths:
-            for sentence in sentences(path, prefixed=prefixed, member=member.format(split=found.split)):
+        for path in files.paths:
+            for sentence in sentences(path, prefixed=prefixed, member=member.format(split=files.split)):
                 words = tuple(w for w, _, _ in sentence)
                 tags = [t for _, t, _ in sentence]
-                if found.split == "test" and all(t is None for t in tags):
+                if files.split == "test" and all(t is None for t in tags):
                     ids = None
                 else:
                     ids = tuple(_tag(labels, tag, where) for _, tag, where in sentence)
                 examples.append(Tagged(str(len(examples)), words, ids))
         return Loaded(examples, dropped=dropped)
 
-    return read_found
+    return read_files
 
 
 def _tag(labels: Labels, tag: str | None, where: str) -> int:
@@ -74,8 +74,8 @@ def _tag(labels: Labels, tag: str | None, where: str) -> int:
 def read_lines_with_tag_file(count: int) -> Read:
     """Reader of one sentence a line, `words TAB tags`, and a JSON file with the ids of `count` tags (jiant's CCG)."""
 
-    def read_found(found: Found) -> Loaded:
-        path, tag_file = found.paths
+    def read_files(files: SplitFiles) -> Loaded:
+        path, tag_file = files.paths
         tag_ids = json_file(tag_file)
         if not isinstance(tag_ids, dict) or any(i not in range(count) for i in tag_ids.values()):
             raise XtlError(f"{tag_file}: expected an object from tag to an id of 0 to {count - 1}")
@@ -85,7 +85,7 @@ def read_lines_with_tag_file(count: int) -> Read:
                 continue
             words, _, tags = (part.split() for part in line.partition("\t"))
             where = f"{path}:{number}"
-            if len(words) != len(tags) and (tags or found.split != "test"):
+            if len(words) != len(tags) and (tags or files.split != "test"):
                 raise XtlError(f"{where}: {len(words)} words but {len(tags)} tags")
             unknown = next((tag for tag in tags if tag not in tag_ids), None)
             if unknown is not None:
@@ -93,4 +93,4 @@ def read_lines_with_tag_file(count: int) -> Read:
             examples.append(Tagged(str(len(examples)), tuple(words), tuple(tag_ids[t] for t in tags) or None))
         return Loaded(examples)
 
-    return read_found
+    return read_files

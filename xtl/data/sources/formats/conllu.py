@@ -2,7 +2,7 @@
 
 XTREME scores words as written, so a multiword token ("im" = "in" + "dem") is one word with the tag of its head part;
 the plain form has the syntactic words instead. The two differ in length in de, el, es, he, mr, tr and others.
-Rules restated from XTREME's conversion scripts (TASKS 5.3).
+Rules restated from XTREME's conversion scripts.
 """
 
 from collections import Counter
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from xtl.data.sources.formats.base import Found, Read
+from xtl.data.sources.formats.base import Read, SplitFiles
 from xtl.data.sources.formats.examples import Labels
 from xtl.data.sources.formats.text import lines
 from xtl.errors import XtlError
@@ -126,13 +126,13 @@ def withheld(forms: Sequence[str]) -> bool:
 def read(labels: Labels) -> Read:
     """Reader of all treebanks of a language, joined in file-name order; option `fusion` False keeps syntactic words."""
 
-    def read_found(found: Found) -> Loaded:
+    def read_files(files: SplitFiles) -> Loaded:
         dropped: Counter = Counter()
         examples: list[Tagged] = []
-        for path in found.paths:
+        for path in files.paths:
             for sentence in sentences(path):
-                if found.options["fusion"]:
-                    forms, tags = fuse(sentence, found.language)
+                if files.options["fusion"]:
+                    forms, tags = fuse(sentence, files.language)
                 else:
                     forms, tags = [f.strip() for f in sentence.forms], sentence.tags
                 if withheld(forms):
@@ -142,4 +142,4 @@ def read(labels: Labels) -> Read:
                 examples.append(Tagged(str(len(examples)), tuple(forms), ids))
         return Loaded(examples, dropped=dropped)
 
-    return read_found
+    return read_files

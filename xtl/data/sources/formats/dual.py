@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from xtl.data.sources.formats.base import Found, Place, collect
+from xtl.data.sources.formats.base import Place, SplitFiles, collect
 from xtl.data.sources.formats.squad import questions
 from xtl.data.sources.formats.text import json_lines
 from xtl.errors import XtlError
@@ -45,7 +45,7 @@ def _sentence_of(breaks: Sequence[Break], row: Mapping[str, Any]) -> int | None:
     return next((i for i, (a, b) in enumerate(breaks) if a <= start < b), None)
 
 
-def read_squad(found: Found) -> Loaded:
+def read_squad(files: SplitFiles) -> Loaded:
     """Training pairs from SQuAD: the question, and the sentence its answer starts in with the paragraph."""
 
     def make(row: Mapping[str, Any], place: Place) -> Pair | None:
@@ -56,13 +56,13 @@ def read_squad(found: Found) -> Loaded:
             return None
         return Pair(str(place.get(row, "id")), place.text(row, "question"), candidate(context, breaks[sentence]), None)
 
-    rows = (r for path in found.paths for r in questions(path))
-    return collect(rows, make, language=found.language, split=found.split)
+    rows = (r for path in files.paths for r in questions(path))
+    return collect(rows, make, language=files.language, split=files.split)
 
 
-def read_xquad_r(found: Found) -> Loaded:
+def read_xquad_r(files: SplitFiles) -> Loaded:
     """Questions of one language, all sentences of its paragraphs, and which sentence answers which question."""
-    (path,) = found.paths
+    (path,) = files.paths
     dropped: Counter = Counter()
     queries: list[Text] = []
     pool: dict[str, Text] = {}
@@ -73,14 +73,14 @@ def read_xquad_r(found: Found) -> Loaded:
             raise XtlError(f"{where}: its paragraph has no sentence_breaks: this is XQuAD, LAReQA needs xquad-r/")
         breaks = [(int(a), int(b)) for a, b in row["sentence_breaks"]]
         paragraph = paragraphs.setdefault(row["context"], len(paragraphs))
-        names = [f"{found.language}:{paragraph}-{i}" for i in range(len(breaks))]
+        names = [f"{files.language}:{paragraph}-{i}" for i in range(len(breaks))]
         for name, part in zip(names, breaks, strict=True):
             pool.setdefault(name, Text(name, candidate(row["context"], part), "pool"))
         sentence = _sentence_of(breaks, row)
         if sentence is None:
             dropped["answer in no sentence"] += 1
             continue
-        queries.append(Text(f"{found.language}:{row['id']}", row["question"].strip(), "query"))
+        queries.append(Text(f"{files.language}:{row['id']}", row["question"].strip(), "query"))
         gold.append((queries[-1].id, names[sentence]))
     return Loaded([*queries, *pool.values()] if queries else [], gold=gold, dropped=dropped)
 
@@ -109,7 +109,7 @@ def entity_text(entity: Mapping[str, Any]) -> str:
     return _one_line(" ".join(entity["description"][s["start"] : s["end"]] for s in entity["sentence_spans"]))
 
 
-def read_mention_pairs(found: Found) -> Loaded:
+def read_mention_pairs(files: SplitFiles) -> Loaded:
     """Training pairs: a mention in a Wikipedia page, and the description of its entity."""
 
     def make(row: Mapping[str, Any], place: Place) -> Pair:
@@ -118,18 +118,18 @@ def read_mention_pairs(found: Found) -> Loaded:
         a = mention_text(context, mention, place.where)
         return Pair(str(mention["example_id"]), a, entity_text(place.get(row, "entity")), None)
 
-    rows = (r for path in found.paths for r in json_lines(path))
-    return collect(rows, make, language=found.language, split=found.split)
+    rows = (r for path in files.paths for r in json_lines(path))
+    return collect(rows, make, language=files.language, split=files.split)
 
 
-def read_mentions(found: Found) -> Loaded:
+def read_mentions(files: SplitFiles) -> Loaded:
     """Mentions in news of one language (queries), all entities (pool), and which mention means which entity."""
-    mentions, entities = found.paths
+    mentions, entities = files.paths
     pool = [Text(str(row["entity_id"]), entity_text(row), "pool") for _, row in json_lines(entities)]
     known = {entity.id for entity in pool}
     queries, gold = [], []
     for where, context, mention in _mentions(mentions):
-        if context["language"] != found.language:
+        if context["language"] != files.language:
             continue
         entity = str(mention["entity_id"])
         if entity not in known:

@@ -15,7 +15,7 @@ class Labels:
     """How a source spells the labels of a task.
 
     words: the task's labels in the task's order. spelled: the source's spelling -> ours. order: the words behind
-    integer labels, in the source's order (trap 15.1: hub and TFDS count entailment, neutral, contradiction).
+    integer labels, in the source's order (hub and TFDS count entailment, neutral, contradiction).
     dropped: values of rows without a gold label, never used. hidden: values that stand for a label kept secret.
     """
 
@@ -103,10 +103,10 @@ def tagged(labels: Labels, words: str, tags: str) -> MakeExample:
 def span(place: Place, *, id: str, question: str, context: str, answers: Sequence[tuple[str, int]]) -> Span | None:
     """A question with its answers checked against the context.
 
-    A wrong offset is repaired by the nearest occurrence of the text and counted (trap 15.3: copies that strip
-    contexts). A text that does not occur cannot be trained on, so a training row is dropped; in other splits the text
-    is still what a prediction is compared with, so it is kept with offset -1. Blank texts mean that the answers are
-    hidden (XTREME's copies of evaluation files): answers is then None.
+    A wrong offset is repaired by the nearest occurrence of the text and counted (some copies strip contexts). A text
+    that does not occur cannot be trained on, so a training row is dropped; in other splits predictions are still
+    compared with it, so it is kept with offset -1. Blank texts mean that the answers are hidden (XTREME's copies of
+    evaluation files): answers is then None.
     """
     if answers and all(not text for text, _ in answers):
         return Span(id, question, context, None)  # type: ignore[arg-type]
@@ -134,7 +134,7 @@ def _nearest_occurrence(context: str, text: str, start: int) -> int:
 
 
 def flat_span(row: Mapping[str, Any], place: Place) -> Span | None:
-    """One question a row, answers as {text: [...], answer_start: [...]}: SQuAD's form on the hub and in TFDS."""
+    """One question per row, answers as {text: [...], answer_start: [...]}: SQuAD's form on the hub and in TFDS."""
     answers = place.get(row, "answers")
     texts = [t.decode("utf-8") if isinstance(t, bytes) else str(t) for t in place.get(answers, "text")]
     starts = [int(s) for s in place.get(answers, "answer_start")]

@@ -11,8 +11,8 @@ from typing import overload
 import numpy as np
 
 from xtl.data.sources.formats import xnli
-from xtl.data.sources.formats.base import Found, Place, Rows
-from xtl.data.sources.formats.tables import Wanted
+from xtl.data.sources.formats.base import Place, Rows, SplitFiles
+from xtl.data.sources.formats.tables import Request
 from xtl.data.sources.formats.text import lines
 from xtl.errors import XtlError
 from xtl.task import Loaded, Text
@@ -30,20 +30,20 @@ def held_out(key: str) -> bool:
     return zlib.crc32(key.encode()) % HELD_OUT == 0
 
 
-def read_pairs(found: Found) -> Loaded:
+def read_pairs(files: SplitFiles) -> Loaded:
     """Texts of small files (Bible, XNLI): every distinct text once; "dev" is one in 50 of them."""
     dropped: Counter = Counter()
     examples = []
     seen = set()
-    for path in found.paths:
-        for key, text in _named_texts(path, found.code):
+    for path in files.paths:
+        for key, text in _named_texts(path, files.code):
             if not text:
                 dropped["blank line"] += 1
             elif text in seen:  # asked before the split, so that no text is both trained on and held out
                 dropped["repeated text"] += 1
             else:
                 seen.add(text)
-                if held_out(key) == (found.split == "dev"):
+                if held_out(key) == (files.split == "dev"):
                     examples.append(Text(f"{path.stem}:{key}", text))
     return Loaded(examples, dropped=dropped)
 
@@ -62,12 +62,12 @@ def _named_texts(path: Path, language: str) -> Iterator[tuple[str, str]]:
         yield key, text.strip()
 
 
-def read_articles(rows: Rows, wanted: Wanted) -> Loaded:
+def read_articles(rows: Rows, request: Request) -> Loaded:
     """Paragraphs of Wikipedia articles; one article in 50 is held out, whole."""
     dropped: Counter = Counter()
     examples, seen = [], set()
     for index, (where, row) in enumerate(rows):
-        place = Place(where, index, wanted.language, wanted.split, dropped)
+        place = Place(where, index, request.language, request.split, dropped)
         for number, paragraph in enumerate(place.text(row, "text").split("\n")):
             text = paragraph.strip()
             if len(text) < SHORT:
@@ -76,7 +76,7 @@ def read_articles(rows: Rows, wanted: Wanted) -> Loaded:
                 dropped["repeated text"] += 1
             else:
                 seen.add(text)
-                if held_out(str(index)) == (wanted.split == "dev"):
+                if held_out(str(index)) == (request.split == "dev"):
                     examples.append(Text(f"{index}-{number}", text))
     return Loaded(examples, dropped=dropped)
 
@@ -111,9 +111,9 @@ class LazyTexts(Sequence[Text]):
             raise XtlError(f"{self.path}:{number}: not UTF-8 ({error.reason} at byte {error.start})") from None
 
 
-def read_lines(found: Found) -> Loaded:
+def read_lines(files: SplitFiles) -> Loaded:
     """Lines of one plain text file, which may be far larger than memory; repeats dropped, one line in 50 held out."""
-    (path,) = found.paths
+    (path,) = files.paths
     starts, digests = [np.zeros(0, np.int64)], [np.zeros(0, np.uint64)]
     with open(path, "rb") as file:
         at = 0
@@ -129,7 +129,7 @@ def read_lines(found: Found) -> Loaded:
     used = first & ~blank
     number = np.arange(1, len(digest) + 1)
     dev = np.fromiter((held_out(str(n)) for n in number), bool, count=len(number))
-    keep = used & (dev == (found.split == "dev"))
+    keep = used & (dev == (files.split == "dev"))
     dropped = Counter({"blank line": int(blank.sum()), "repeated text": int((~first & ~blank).sum())})
     return Loaded(LazyTexts(path, start[keep], number[keep]) if keep.any() else [], dropped=+dropped)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from xtl.data.sources.formats.base import Found, Place, Read, collect
+from xtl.data.sources.formats.base import Place, Read, SplitFiles, collect
 from xtl.data.sources.formats.examples import span
 from xtl.data.sources.formats.text import json_file
 from xtl.errors import XtlError
@@ -49,10 +49,10 @@ def question(row: Mapping[str, Any], place: Place) -> Span | None:
 def read(*, only: Callable[[str, str], bool] | None = None) -> Read:
     """Reader of whole files; `only(question id, language)` picks one language out of a mixed file."""
 
-    def read_found(found: Found) -> Loaded:
-        rows = (r for path in found.paths for r in questions(path))
+    def read_files(files: SplitFiles) -> Loaded:
+        rows = (r for path in files.paths for r in questions(path))
         if only is not None:
-            rows = (r for r in rows if only(str(r[1].get("id", "")), found.language))
-        return collect(rows, question, language=found.language, split=found.split)
+            rows = (r for r in rows if only(str(r[1].get("id", "")), files.language))
+        return collect(rows, question, language=files.language, split=files.split)
 
-    return read_found
+    return read_files

@@ -11,12 +11,12 @@ from xtl.data.sources.formats.base import SPLITS, MakeExample, Rows, collect
 from xtl.errors import Absent, XtlError, nearest
 from xtl.task import Loaded
 
-ENTAILMENT_FIRST = ("entailment", "neutral", "contradiction")  # integer NLI labels on the hub and in TFDS (trap 15.1)
+ENTAILMENT_FIRST = ("entailment", "neutral", "contradiction")  # integer NLI labels on the hub and in TFDS
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is asked of a table: a language (and its name in the table), a split, the reading options."""
+class Request:
+    """What to read from a table: a language (and its name in the table), a split, the reading options."""
 
     language: str
     code: str
@@ -24,15 +24,15 @@ class Wanted:
     options: Mapping[str, Any]
 
 
-ReadRows = Callable[[Rows, Wanted], Loaded]
+ReadRows = Callable[[Rows, Request], Loaded]
 
 
-def by_example(make: MakeExample, *, only: Callable[[Mapping[str, Any], Wanted], bool] | None = None) -> ReadRows:
-    """One example a row; `only` picks one language out of a mixed table."""
+def by_example(make: MakeExample, *, only: Callable[[Mapping[str, Any], Request], bool] | None = None) -> ReadRows:
+    """One example per row; `only` picks one language out of a mixed table."""
 
-    def read(rows: Rows, wanted: Wanted) -> Loaded:
-        mine = rows if only is None else (r for r in rows if only(r[1], wanted))
-        return collect(mine, make, language=wanted.language, split=wanted.split)
+    def read(rows: Rows, request: Request) -> Loaded:
+        chosen = rows if only is None else (r for r in rows if only(r[1], request))
+        return collect(chosen, make, language=request.language, split=request.split)
 
     return read
 
@@ -59,7 +59,7 @@ class Table:
         return split in self.splits and known and all(options[k] == v for k, v in self.when.items())
 
     def filled(self, language: str, split: str, options: Mapping[str, Any]) -> "Table":
-        """This table with the names filled in; `splits` holds the wanted split only."""
+        """This table with the names filled in; `splits` holds this split only."""
         names = {**options, "language": language, "code": self.codes.get(language, language)}
         return replace(
             self,
@@ -83,19 +83,19 @@ class Tables:
 
     def candidates(
         self, language: str, split: str, options: Mapping[str, Any] | None
-    ) -> Iterator[tuple[Table, Wanted]]:
+    ) -> Iterator[tuple[Table, Request]]:
         """Tables that should hold the split, names filled in. Raises XtlError if there are none."""
         merged = {"repo": "", **self.options, **(options or {})}
         for name in options or {}:
             if name not in {"repo", *self.options}:
                 raise XtlError(f"task {self.task} has no data option {name!r}.{nearest(name, self.options)}")
-        found = False
+        none = True
         for table in self.at:
             if merged["repo"] in ("", table.name) and table.has(language, split, merged):
-                found = True
-                wanted = Wanted(language, table.codes.get(language, language), split, merged)
-                yield table.filled(language, split, merged), wanted
-        if not found:
+                none = False
+                request = Request(language, table.codes.get(language, language), split, merged)
+                yield table.filled(language, split, merged), request
+        if none:
             note = f": {self.note}" if self.note else ""
             raise XtlError(f"task {self.task}: no table for language {language!r}, split {split!r}{note}")
 
@@ -113,11 +113,11 @@ class JoinedTables:
     parts: Mapping[str, Tables]
 
     def chosen(self, options: Mapping[str, Any] | None) -> dict[str, Tables]:
-        wanted = tuple((options or {}).get("parts") or self.parts)
-        for name in wanted:
+        chosen = tuple((options or {}).get("parts") or self.parts)
+        for name in chosen:
             if name not in self.parts:
                 raise XtlError(f"task {self.task} has no part {name!r}.{nearest(name, self.parts)}")
-        return {name: self.parts[name] for name in wanted}
+        return {name: self.parts[name] for name in chosen}
 
     def has(self, language: str, split: str, options: Mapping[str, Any] | None = None) -> bool:
         return all(t.has(language, split, (options or {}).get(n)) for n, t in self.chosen(options).items())
@@ -140,7 +140,7 @@ def load_first(
     language: str,
     split: str,
     options: Mapping[str, Any] | None,
-    fetch: Callable[[Table, Wanted], tuple[Rows, str] | None],
+    fetch: Callable[[Table, Request], tuple[Rows, str] | None],
 ) -> Loaded:
     """Examples from the first table that `fetch` finds rows for; for one that is not there it returns None, or raises
     Absent if there is more to say.
@@ -151,17 +151,17 @@ def load_first(
         each = source.chosen(options).items()
         return joined((n, load_first(t, language, split, (options or {}).get(n), fetch)) for n, t in each)
     tried = []
-    for table, wanted in source.candidates(language, split, options):
+    for table, request in source.candidates(language, split, options):
         try:
-            got = fetch(table, wanted)
+            fetched = fetch(table, request)
         except Absent as error:
             tried.append(str(error))
             continue
-        if got is None:
+        if fetched is None:
             tried.append(f"{table.name} {table.config}".strip())
             continue
-        rows, where = got
-        loaded = table.read(rows, wanted)
+        rows, where = fetched
+        loaded = table.read(rows, request)
         if not loaded.examples:
             raise XtlError(f"task {source.task}: no examples for language {language!r}, split {split!r} in {where}")
         loaded.files = (where,)

@@ -27,20 +27,20 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
 def archived_lines(archive: Path, member: str) -> Iterator[tuple[int, str]]:
     """The same for one file of a .tar.gz archive, in whatever folder of it, without unpacking it to disk."""
     name = f"{archive}/{member}"
-    there: list[str] = []
+    members: list[str] = []
     try:
         with gzip.open(archive) as unzipped, tarfile.open(fileobj=unzipped, mode="r:") as tar:
             for info in filter(tarfile.TarInfo.isfile, tar):
-                there.append(PurePosixPath(info.name).name)
-                if there[-1] == member and there.count(member) == 1:
+                members.append(PurePosixPath(info.name).name)
+                if members[-1] == member and members.count(member) == 1:
                     file = tar.extractfile(info)
                     assert file is not None
                     yield from _decoded(file, name)
             unzipped.read()  # gzip compares its checksum at the very end
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise XtlError(f"{name}: the archive is damaged or truncated ({error}); fetch it again") from None
-    if member not in there:
-        raise XtlError(f"{archive}: no file {member!r} in the archive, only: {', '.join(there) or 'nothing'}")
+    if member not in members:
+        raise XtlError(f"{archive}: no file {member!r} in the archive, only: {', '.join(members) or 'nothing'}")
 
 
 def _decoded(file: Iterable[bytes], name: str) -> Iterator[tuple[int, str]]:

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from xtl.data.sources.formats.base import Found, MakeExample, Read, Rows, by_row
+from xtl.data.sources.formats.base import MakeExample, Read, Rows, SplitFiles, by_row
 from xtl.data.sources.formats.text import Row, lines, parse_json, tsv
 from xtl.errors import XtlError
 from xtl.task import Loaded
@@ -20,12 +20,12 @@ def languages(path: Path) -> set[str]:
 
 def rows(path: Path, language: str) -> Iterator[tuple[str, Row]]:
     """(where, row) of one language of `xnli.dev.tsv` or `xnli.dev.jsonl`."""
-    header, found = _by_language(path)
-    mine = found.get(language, [])
+    header, by_language = _by_language(path)
+    own = by_language.get(language, [])
     if path.suffix == ".tsv":
-        yield from tsv(path, numbered=[*header, *mine])
+        yield from tsv(path, numbered=[*header, *own])
     else:
-        for number, line in mine:
+        for number, line in own:
             yield f"{path}:{number}", parse_json(line, f"{path}:{number}")
 
 
@@ -38,37 +38,37 @@ def _by_language(path: Path) -> tuple[Numbered, dict[str, Numbered]]:
 def _split(path: Path, size: int, mtime_ns: int) -> tuple[Numbered, dict[str, Numbered]]:
     """(header line, lines by language): 15 languages are read one after the other, so the file is gone through once."""
     header: Numbered = []
-    found: dict[str, Numbered] = defaultdict(list)
+    by_language: dict[str, Numbered] = defaultdict(list)
     for number, line in lines(path):
         if path.suffix != ".tsv":
             if line.strip():
-                found[str(parse_json(line, f"{path}:{number}").get("language"))].append((number, line))
+                by_language[str(parse_json(line, f"{path}:{number}").get("language"))].append((number, line))
         elif number == 1:
             header = [(number, line)]
             if not line.startswith("language\t"):
                 raise XtlError(f"{path}: the first column of XNLI's file is the language, found {line[:40]!r}")
         elif line.strip():
-            found[line.partition("\t")[0]].append((number, line))
-    return header, dict(found)
+            by_language[line.partition("\t")[0]].append((number, line))
+    return header, dict(by_language)
 
 
 def read(make: MakeExample) -> Read:
     """Reader of XNLI's own files."""
 
-    def read_found(found: Found) -> Loaded:
-        return by_row(lambda path: rows(path, found.code), make)(found)
+    def read_files(files: SplitFiles) -> Loaded:
+        return by_row(lambda path: rows(path, files.code), make)(files)
 
-    return read_found
+    return read_files
 
 
 def read_xtreme(make: MakeExample) -> Read:
     """Reader of XTREME's files: no header, csv dialect; test labels come from a list beside them, if that is there."""
 
-    def read_found(found: Found) -> Loaded:
-        path, *labels = found.paths
+    def read_files(files: SplitFiles) -> Loaded:
+        path, *labels = files.paths
 
         def labelled(path: Path) -> Rows:
-            gold = [row for _, row in tsv(labels[0])] if labels and found.split == "test" else []
+            gold = [row for _, row in tsv(labels[0])] if labels and files.split == "test" else []
             count = 0
             for where, row in tsv(path, columns=("sentence1", "sentence2", "gold_label"), quoted=True):
                 if gold and count < len(gold):
@@ -78,6 +78,6 @@ def read_xtreme(make: MakeExample) -> Read:
             if gold and count != len(gold):
                 raise XtlError(f"{path}: {count} rows, but {len(gold)} labels in {labels[0]}")
 
-        return by_row(labelled, make)(Found((path,), found.language, found.split, found.code))
+        return by_row(labelled, make)(SplitFiles((path,), files.language, files.split, files.code))
 
-    return read_found
+    return read_files

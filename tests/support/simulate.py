@@ -1,8 +1,8 @@
-"""Score tables with a planted truth, one simulator a study: what the analyses must recover, and must not invent.
+"""Score tables with a planted effect, one simulator per study: analyses must recover it, and must not invent one.
 
     s(i, t, l, seed) = mu_t + beta_i - gamma_i distance_l + delta log_size_l + u_l + v_lt + eps
 
-The languages of each target are the real ones (TASKS section 13), so designs are as unbalanced as in life.
+The languages of each target are the real ones of XTREME, so designs are as unbalanced as real ones.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from xtl.benchmark.aggregate import XTREME
-from xtl.studies import tables
+from xtl.runs.results import SOURCE_LANGUAGE
 
 TARGETS = ("xnli", "pawsx", "udpos", "panx", "xquad", "mlqa", "tydiqa")
 
@@ -36,10 +36,10 @@ def scores(
     """
     codes = languages.index.tolist()
     far = languages["distance"].to_dict()
-    size = (size_effect * (languages["log_size"] - languages.loc[tables.SOURCE, "log_size"])).to_dict()
-    foreign = {code: float(code != tables.SOURCE) for code in codes}  # English has no deviations: gaps are against it
+    size = (size_effect * (languages["log_size"] - languages.loc[SOURCE_LANGUAGE, "log_size"])).to_dict()
+    foreign = {code: float(code != SOURCE_LANGUAGE) for code in codes}  # English has no deviations: gaps are against it
     own = dict(zip(codes, rng.normal(0, language_sd, len(codes)), strict=True))
-    found: dict[str, list] = {name: [] for name in ("intermediate", "target", "language", "split", "seed", "score")}
+    columns: dict[str, list] = {name: [] for name in ("intermediate", "target", "language", "split", "seed", "score")}
     for target in targets:
         spoken = [c for c in XTREME.languages[target] if c in foreign]
         zero = np.array([foreign[c] for c in spoken])
@@ -49,13 +49,13 @@ def scores(
         for name, (beta, gamma) in conditions.items():
             mean = common + beta - gamma * distance + zero * rng.normal(0, condition_language_sd, len(spoken))
             for seed in range(seeds):
-                found["intermediate"] += [name] * len(spoken)
-                found["target"] += [target] * len(spoken)
-                found["language"] += spoken
-                found["split"] += ["test"] * len(spoken)
-                found["seed"] += [seed] * len(spoken)
-                found["score"] += (mean + rng.normal(0, noise, len(spoken))).tolist()
-    return pd.DataFrame(found)
+                columns["intermediate"] += [name] * len(spoken)
+                columns["target"] += [target] * len(spoken)
+                columns["language"] += spoken
+                columns["split"] += ["test"] * len(spoken)
+                columns["seed"] += [seed] * len(spoken)
+                columns["score"] += (mean + rng.normal(0, noise, len(spoken))).tolist()
+    return pd.DataFrame(columns)
 
 
 def tier_scores(
@@ -81,8 +81,8 @@ def divergences(
     """(gains, distances) of every (intermediate, target): gain = a_i + b_t + slope d + eps. Tasks that help are also
     nearer to everything, so that an analysis without indicators of the tasks is fooled."""
     general = rng.normal(0, 1, intermediates)
-    wanted = rng.normal(0, 1, targets)
-    d = 0.5 - 0.1 * general[:, None] + 0.1 * wanted[None] + rng.normal(0, 0.15, (intermediates, targets))
+    needy = rng.normal(0, 1, targets)
+    d = 0.5 - 0.1 * general[:, None] + 0.1 * needy[None] + rng.normal(0, 0.15, (intermediates, targets))
     gain = 1 + 1.5 * general[:, None] + rng.normal(0, 1, targets)[None] + slope * d + rng.normal(0, sd, d.shape)
     index = [(f"i{i}", f"t{t}") for i in range(intermediates) for t in range(targets)]
     frame = pd.DataFrame(index, columns=["intermediate", "target"])
@@ -100,7 +100,7 @@ def retrieval_scores(
 ) -> pd.DataFrame:
     """Retrieval scores after training in each language of `trained`: effect = slope x (10 MATTR) + noise, and a bonus
     for the training language itself that must not count."""
-    codes = [c for c in languages.index if c != tables.SOURCE]
+    codes = [c for c in languages.index if c != SOURCE_LANGUAGE]
     easy = rng.normal(40, 12, len(codes))
     parts = []
     for language in trained:
