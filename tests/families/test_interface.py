@@ -36,7 +36,7 @@ def test_every_family_that_tasks_may_name_has_a_file_and_the_other_way_round():
 
 @pytest.mark.parametrize("task", EXAMPLES.values(), ids=EXAMPLES)
 def test_a_family_has_weights_exactly_if_it_says_so(task):
-    heads = state.shapes(tiny.CONFIG, (task,))["params"]["heads"]
+    heads = state.shapes(tiny.CONFIG, (task,)).params.heads
     assert bool(heads) == family(task).has_head
 
 
@@ -45,7 +45,7 @@ def test_a_head_has_the_weights_of_its_counterpart_in_transformers():
         if family(task).counterpart:
             task = with_options(task, family(task).counterpart_options)
             theirs = names.head(family(task).head_of_transformers(task), task.labels)
-            heads = state.shapes(tiny.CONFIG, (task,))["params"]["heads"][task.name]
+            heads = state.shapes(tiny.CONFIG, (task,)).params.heads[task.name]
             ours = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape for path, leaf in
                     jax.tree_util.tree_leaves_with_path(heads)}  # fmt: skip
             assert ours == {path: theirs.shape(path, tiny.CONFIG) for path in theirs.weights}

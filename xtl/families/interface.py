@@ -19,7 +19,7 @@ from xtl.errors import XtlError
 from xtl.models.encoder import EncoderConfig
 from xtl.task import Loaded, Task
 
-Batch = Mapping[str, Any]  # arrays on the device, by name_dims
+Batch = Mapping[str, jax.Array]  # on the device, by name_dims
 Outputs = Mapping[str, np.ndarray]  # of a whole set, in the order of Encoded, by name_dims
 Pool = Callable[[jax.Array], jax.Array]  # the encoder's pooler
 Gold = Sequence[tuple[str, str]]  # (query id, pool id)

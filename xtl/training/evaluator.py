@@ -134,10 +134,10 @@ class Evaluator:
     ) -> Evaluation:
         """Predict and score one task in every language given.
 
-        The head used is the one that `head_for` names. max_length: pieces per
-        segment (0: the task's). limit: the first so many examples of each language (0: all). options: laid over those
-        of the task. hold: keep examples and batches, because the same evaluation will be asked for again.
-        on_language is called as soon as a language is scored. XtlError when the data lacks a language or no head fits.
+        The head used is the one that `head_for` names. max_length: pieces per segment (0: the task's). limit: the first
+        so many examples of each language (0: all). options: laid over those of the task. hold: keep examples and
+        batches, because the same evaluation will be asked for again. on_language is called as soon as a language is
+        scored. XtlError when the data lacks a language or no head fits.
         """
         options, of = options or {}, family(task)
         if limit and of.whole_pool:

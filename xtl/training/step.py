@@ -15,6 +15,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from xtl.families import family
+from xtl.families.interface import Batch
 from xtl.models.encoder import EncoderConfig
 from xtl.parallel import mesh as meshes
 from xtl.parallel import multihost
@@ -24,7 +25,6 @@ from xtl.training import state as states
 from xtl.training.state import Params, State
 
 Tree = Any
-Batch = Mapping[str, Any]
 
 
 # ---------------------------------------------------------------- train
