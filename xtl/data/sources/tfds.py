@@ -167,27 +167,34 @@ def _reach(addresses: tuple[str, ...]) -> None:
 
 @functools.cache
 def _fault(addresses: tuple[str, ...]) -> str:
-    """Why no host of the addresses can be reached, "" if one can; found out once a process, for all at the same time.
+    """Why no host of the addresses can be reached, "" if one can; asked once per process, all at the same time.
 
-    Whatever is answered counts as reached, be it an error or late: what to make of it is up to TFDS.
+    Any answer counts as reached, be it an error or late: what to do with it is up to TFDS.
     """
     import requests
+    import tenacity
 
     answers: queue.Queue[str] = queue.Queue()
 
+    @tenacity.retry(
+        retry=tenacity.retry_if_exception_type(requests.ConnectionError),
+        stop=tenacity.stop_after_attempt(ATTEMPTS),
+        wait=tenacity.wait_fixed(1),
+        reraise=True,
+    )
+    def connect(address: str) -> None:
+        # The request that TFDS makes, so proxies and certificates are the same.
+        requests.get(address, stream=True, timeout=REACH_S / 2).close()
+
     def ask(address: str) -> None:
-        for attempt in range(ATTEMPTS):
-            time.sleep(min(attempt, 1))
-            fault = ""
-            try:  # the request that TFDS makes, so proxies and certificates are the same
-                requests.get(address, stream=True, timeout=REACH_S / 2).close()
-            except requests.ConnectionError as error:
-                fault = first_line(error)
-            except requests.RequestException:
-                pass
-            if not fault:
-                break
-        answers.put(fault)
+        try:
+            connect(address)
+        except requests.ConnectionError as error:
+            answers.put(first_line(error))
+        except requests.RequestException:  # an answer, of whatever kind
+            answers.put("")
+        else:
+            answers.put("")
 
     for address in addresses:
         # Looking up a name has no time limit of its own, and must hold up neither this nor the end of the process.
