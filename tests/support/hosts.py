@@ -94,7 +94,7 @@ def finish(hosts: list[subprocess.Popen], *, timeout: float = 200) -> list[int]:
             host.wait()
 
 
-def said(record: Path, host: int) -> str:
+def printed(record: Path, host: int) -> str:
     """What a host printed."""
     return (record / f"host{host}.log").read_text()
 

@@ -78,11 +78,11 @@ def test_two_hosts_write_a_run_to_the_store_and_one_goes_on_with_it(store, tmp_p
     words = ["run", "--config=tests/fixtures/one_stage.py", "--workdir=gs://bucket/runs/demo"]
     first, again = tmp_path / "first", tmp_path / "again"
     launched = hosts.start(2, words, record=first, settings=settings, doom={1: "term:2"}, pause=1.5)
-    assert hosts.finish(launched) == [143, 143], hosts.said(first, 0) + hosts.said(first, 1)
+    assert hosts.finish(launched) == [143, 143], hosts.printed(first, 0) + hosts.printed(first, 1)
     done = max(hosts.batches(first, 2))
     assert done < 6
     words = [*words, "--profile=6"]
-    assert hosts.finish(hosts.start(1, words, record=again, settings=settings)) == [0], hosts.said(again, 0)
+    assert hosts.finish(hosts.start(1, words, record=again, settings=settings)) == [0], hosts.printed(again, 0)
     assert list(hosts.batches(again, 1)) == list(range(done + 1, 7))
     read = subprocess.run(
         [sys.executable, "-c", READER], cwd=hosts.ROOT, env=os.environ | settings, capture_output=True, text=True

@@ -1,4 +1,4 @@
-"""`xtl compile --tune`: the fastest way to run a training step that fits, found by compiling few layers.
+"""`xtl compile --tune` searches for the fastest way to run a training step that fits, by compiling few layers.
 
 One knob is changed at a time, in the order of SEARCH, and what is better is kept (two rounds at most). A candidate is
 compiled with two and with four layers; the difference is one pair of layers, and time and memory of the whole depth
@@ -20,6 +20,7 @@ from xtl import files
 from xtl.aot import compile as aot
 from xtl.aot import steps
 from xtl.config.fingerprint import digest
+from xtl.config.schema import Stage
 from xtl.errors import XtlError
 from xtl.models.encoder import EncoderConfig
 from xtl.parallel.chips import Topology, compiler_flags
@@ -249,7 +250,7 @@ def _version() -> str:
 
 
 def tuners(
-    stages: Mapping[str, Any], topology: Topology, devices: Sequence[Any], *, cache: Path, rows: int = 0
+    stages: Mapping[str, Stage], topology: Topology, devices: Sequence[Any], *, cache: Path, rows: int = 0
 ) -> Iterator[Tuner]:
     """A Tuner for each distinct training step of the stages. rows: on each device to begin with; 0: the config's."""
     for step in steps.plan(stages, shards=dict.fromkeys(stages, len(devices))):

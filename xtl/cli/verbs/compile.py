@@ -13,6 +13,7 @@ from xtl.aot import compile as aot
 from xtl.aot import cost, steps, tune
 from xtl.cli import main as cli
 from xtl.config import resolve
+from xtl.config.schema import Stage
 from xtl.errors import XtlError
 from xtl.parallel.chips import Topology, compiler_flags, topology
 from xtl.parallel.mesh import make_mesh
@@ -42,7 +43,7 @@ def compile_(args: Any) -> None:
 
 
 def _compiled(
-    args: Any, stages: Mapping[str, Any], slices: Topology, devices: Sequence[Any], console: Console
+    args: Any, stages: Mapping[str, Stage], slices: Topology, devices: Sequence[Any], console: Console
 ) -> list[aot.Compiled]:
     """Every distinct step of the stages, each printed as soon as it is compiled."""
     meshes = {name: make_mesh(vars(stage.system.mesh), devices=devices) for name, stage in stages.items()}

@@ -12,6 +12,7 @@ from xtl.cli import main as cli
 from xtl.cli.display import MARKS, purpose, tree
 from xtl.cli.emit import Request
 from xtl.config import resolve
+from xtl.config.schema import Pipeline
 from xtl.errors import Unreachable, XtlError, nearest
 from xtl.logs import duration, human
 from xtl.runs import cost
@@ -100,7 +101,7 @@ def _emitted(args: Any, graph: Graph, workdir: Workdir) -> str:
     return importlib.import_module(f"xtl.cli.emit.{args.emit}").emit(request)
 
 
-def _resolved(args: Any) -> tuple[Any, str]:
+def _resolved(args: Any) -> tuple[Pipeline, str]:
     """(pipeline, why its data was not looked at): a plan can be made where the data's server cannot be reached."""
     config = cli.load(args)
     if not args.look:

@@ -172,22 +172,29 @@ def _fault(addresses: tuple[str, ...]) -> str:
     Any answer counts, also an error or a late one: TFDS decides what to do with it.
     """
     import requests
+    import tenacity
 
     answers: queue.Queue[str] = queue.Queue()
 
+    @tenacity.retry(
+        retry=tenacity.retry_if_exception_type(requests.ConnectionError),
+        stop=tenacity.stop_after_attempt(ATTEMPTS),
+        wait=tenacity.wait_fixed(1),
+        reraise=True,
+    )
+    def connect(address: str) -> None:
+        # The request that TFDS makes, so proxies and certificates are the same.
+        requests.get(address, stream=True, timeout=REACH_S / 2).close()
+
     def ask(address: str) -> None:
-        for attempt in range(ATTEMPTS):
-            time.sleep(min(attempt, 1))
-            fault = ""
-            try:  # the request that TFDS makes, so proxies and certificates are the same
-                requests.get(address, stream=True, timeout=REACH_S / 2).close()
-            except requests.ConnectionError as error:
-                fault = first_line(error)
-            except requests.RequestException:
-                pass
-            if not fault:
-                break
-        answers.put(fault)
+        try:
+            connect(address)
+        except requests.ConnectionError as error:
+            answers.put(first_line(error))
+        except requests.RequestException:  # an answer, of whatever kind
+            answers.put("")
+        else:
+            answers.put("")
 
     for address in addresses:
         # Looking up a name has no time limit of its own; in a daemon thread it delays neither this nor the exit.
