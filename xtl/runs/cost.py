@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xtl import world
-from xtl.config import task_weights, with_steps
-from xtl.config.completion import for_run
+from xtl.config.completion import for_run, task_weights, with_steps
 from xtl.config.schema import EvaluatedTask, Stage, TrainedTask
 from xtl.families import family
 from xtl.models import flops

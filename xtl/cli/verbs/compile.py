@@ -12,7 +12,7 @@ from rich.table import Table as Grid
 from xtl.aot import compile as aot
 from xtl.aot import cost, steps, tune
 from xtl.cli import main as cli
-from xtl.config import resolve
+from xtl.config.resolution import resolve
 from xtl.config.schema import Stage
 from xtl.errors import XtlError
 from xtl.parallel.chips import Topology, compiler_flags, topology

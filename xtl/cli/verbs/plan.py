@@ -11,7 +11,7 @@ from rich.text import Text
 from xtl.cli import main as cli
 from xtl.cli.display import MARKS, purpose, tree
 from xtl.cli.emit import Request
-from xtl.config import resolve
+from xtl.config.resolution import resolve
 from xtl.config.schema import Pipeline
 from xtl.errors import Unreachable, XtlError, nearest
 from xtl.logs import duration, human

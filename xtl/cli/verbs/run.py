@@ -8,7 +8,6 @@ from xtl.cli import main as cli
 from xtl.cli.display import Display
 from xtl.cli.tables import results_tables
 from xtl.cli.verbs.report import write_pages
-from xtl.config import resolve
 from xtl.errors import XtlError
 from xtl.runs import pipeline, results
 from xtl.runs.events import Event
@@ -21,6 +20,8 @@ def run(args: Any) -> int:
     """Run the pipeline; 0 if every wanted stage is done."""
     profile = profiled_steps(args.profile)
     config = cli.load(args)
+    from xtl.config.resolution import resolve  # with the data stack: after what needs none
+
     graph = pipeline.Graph(resolve(config))
     workdir = Workdir(args.workdir or f"runs/{graph.name}")
     wanted = graph.needed(args.stage or graph.stages)
