@@ -5,9 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from xtl.cli import main as cli
-from xtl.cli.display import Display
-from xtl.cli.tables import results_tables
-from xtl.cli.verbs.report import write_pages
 from xtl.errors import XtlError
 from xtl.runs import pipeline, results
 from xtl.runs.events import Event
@@ -20,7 +17,9 @@ def run(args: Any) -> int:
     """Run the pipeline; 0 if every wanted stage is done."""
     profile = profiled_steps(args.profile)
     config = cli.load(args)
-    from xtl.config.resolution import resolve  # with the data stack: after what needs none
+    # After what needs neither the terminal library nor the data stack: a mistake in the command line answers at once.
+    from xtl.cli.display import Display
+    from xtl.config.resolution import resolve
 
     graph = pipeline.Graph(resolve(config))
     workdir = Workdir(args.workdir or f"runs/{graph.name}")
@@ -90,6 +89,9 @@ def _agree(choice: int) -> int:
 
 
 def _conclude(args: Any, graph: pipeline.Graph, workdir: Workdir, outcome: pipeline.Outcome) -> None:
+    from xtl.cli.tables import results_tables
+    from xtl.cli.verbs.report import write_pages
+
     collected = results.collect(workdir, pipeline=graph.name)
     table = results.table(collected)
     page = write_pages(workdir)
