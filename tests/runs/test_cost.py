@@ -1,4 +1,4 @@
-"""What a stage costs: three forwards to train, one to evaluate, over the tokens that its data has or is assumed to have."""
+"""What a stage costs: three forwards to train, one to evaluate, over the tokens of its data, counted or estimated."""
 
 import pytest
 
