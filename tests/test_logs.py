@@ -51,16 +51,6 @@ def test_numbers_that_json_has_not_become_null_or_plain(tmp_path):
     assert json.loads(path.read_text()) == {"step": 1, "loss": None, "rate": 0.5, "losses": {"mnli": None}}
 
 
-def test_a_console_line_is_aligned_and_says_what_is_left():
-    full = record(
-        50, learning_rate=1e-5, grad_norm=2.0, tokens_per_second=12345.0, mfu=0.412, seconds_per_step=0.5, task="mnli"
-    )
-    line = logs.console_line(full, steps=1000)
-    assert line == "step   50/1000  loss  1.5000  lr 1.00e-05  grad   2.000  12.35k tok/s  MFU 41.2%  left 7m55s  mnli"
-    later = logs.console_line(full | {"step": 1000, "mfu": None}, steps=1000)
-    assert "MFU" not in later and later.index("loss") == line.index("loss")
-
-
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.4, "0s"), (59.6, "1m00s"), (187, "3m07s"), (7500, "2h05m"), (360000, "100h00m")]
 )

@@ -1,4 +1,4 @@
-"""What a run says: JSON lines for machines, one aligned console line a report for people."""
+"""What a run says: JSON lines for machines, numbers and durations for people."""
 
 import json
 import os
@@ -82,23 +82,6 @@ def _plain(value: Any) -> Any:
 
 
 # ---------------------------------------------------------------- console
-
-
-def console_line(record: dict[str, Any], *, steps: int) -> str:
-    """One aligned line for a record of metrics.jsonl, with the time left at the record's own speed."""
-    width = len(str(steps))
-    parts = [
-        f"step {record['step']:>{width}}/{steps}",
-        f"loss {record['loss']:7.4f}",
-        f"lr {record['learning_rate']:8.2e}",
-        f"grad {record['grad_norm']:7.3f}",
-        f"{human(record['tokens_per_second'])} tok/s",
-    ]
-    if record.get("mfu") is not None:
-        parts.append(f"MFU {100 * record['mfu']:4.1f}%")
-    if record.get("seconds_per_step"):
-        parts.append(f"left {duration((steps - record['step']) * record['seconds_per_step'])}")
-    return "  ".join([*parts, record.get("task", "")]).rstrip()
 
 
 def human(number: float) -> str:

@@ -34,7 +34,6 @@ class Flag:
     required: bool = False
 
 
-WORKDIR = Flag("workdir", "", "DIR", "where the run lives")
 JSON = Flag("json", "", "FILE", "write the report as JSON, too (- for standard output)")
 LANGUAGES = Flag("languages", (), "a,b", "only these languages")
 

@@ -75,7 +75,6 @@ XTUNE = {
 }
 
 RETRIEVAL = ("tatoeba", "bucc2018")  # no training: evaluated on the encoder as it is handed on
-RETRIEVAL_LENGTH = 512
 
 SOURCES = ("paper", "jiant", "xtreme", "xtune")
 

@@ -7,6 +7,8 @@ A pipeline config with study={"name": one of NAMES, ...parameters} is a study. T
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from xtl import files
 from xtl.config.fingerprint import digest
 from xtl.config.schema import plain
@@ -18,7 +20,7 @@ from xtl.tasks import get_task
 NAMES = ("typology", "multilingual", "divergence", "morphology", "domain")
 
 
-def record(workdir: Workdir, pipeline: str, config: Any) -> None:
+def record(workdir: Workdir, pipeline: str, config: ConfigDict) -> None:
     """Note in WORKDIR/studies/<pipeline>.json what a pipeline config says it studies; nothing if it is no study.
 
     XtlError for an unknown study, or one whose stages cannot be compared.

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ml_collections import ConfigDict
 from rich import box
 from rich.table import Table as Grid
 
@@ -110,7 +111,7 @@ def _plain(text: str) -> str:
 # ---------------------------------------------------------------- packing
 
 
-def _pack(args: Any, config: Any, tasks: list[Task], section: Data) -> int:
+def _pack(args: Any, config: ConfigDict, tasks: list[Task], section: Data) -> int:
     folder = Path(args.pack)
     if args.config:
         jobs = list(_of_pipeline(config))
@@ -136,7 +137,7 @@ def _of_tasks(tasks: list[Task], section: Data) -> Iterator[pack.DataSet]:
                     yield task, language, split
 
 
-def _of_pipeline(config: Any) -> Iterator[tuple[Data, list[pack.DataSet]]]:
+def _of_pipeline(config: ConfigDict) -> Iterator[tuple[Data, list[pack.DataSet]]]:
     """(data section, sets) of every stage of a pipeline."""
     from xtl.config import resolve
 
