@@ -27,10 +27,10 @@ def main(record: str, doom: str, pause: str, words: list[str]) -> int:
 
     from xtl.cli import main as cli
     from xtl.cli.verbs import run
-    from xtl.training import loop as train
+    from xtl.training import loop, session
 
     what, _, when = doom.partition(":")
-    place, prefetched, now = train.place, train.prefetched, [0]
+    place, prefetched, now = loop.place, session.prefetched, [0]
 
     def met_by_fate(stream, *, start, **options):
         for step, item in enumerate(prefetched(stream, start=start, **options), start + 1):
@@ -46,7 +46,7 @@ def main(record: str, doom: str, pause: str, words: list[str]) -> int:
         np.save(Path(record, f"{now[0]}-{jax.process_index()}.npy"), batch["ids_rt"])
         return place(batch, mesh)
 
-    train.place, train.prefetched = recorded, met_by_fate
+    loop.place, session.prefetched = recorded, met_by_fate
     run.write_pages = lambda workdir: workdir.path
     return cli.main(words)
 

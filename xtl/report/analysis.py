@@ -63,7 +63,7 @@ def headline(run: Run, tests: Tests) -> list[str]:
     gains = {label: mean_gain(run, label, columns) for label in run.labels if label != BASELINE}
     known = {label: gain for label, gain in gains.items() if gain is not None}
     if not known:
-        return ["No intermediate task is evaluated on all targets yet, so that none can be named the best."]
+        return ["No intermediate task is evaluated on all targets yet, so none can be called the best."]
     best = max(known, key=lambda label: known[label])
     before, after = mean_score(run, BASELINE, columns), mean_score(run, best, columns)
     targets = _count(len(columns), "target")
@@ -124,7 +124,7 @@ DEV, TEST_ENGLISH, TEST = "development scores", "English test scores", "test sco
 
 
 def composite(run: Run) -> Composite:
-    """Chosen on development scores where every condition has them; else on test scores, which flatters."""
+    """Chosen on development scores where every condition has them; else on test scores: then it is an upper bound."""
     composite = Composite()
     for target in run.targets:
         columns = [i for i, c in enumerate(run.table.columns) if c.target == target]

@@ -32,8 +32,8 @@ def _pipeline(part: Part) -> Iterator[str]:
     composite = analysis.composite(run)
     if composite.chosen:
         picks = "; ".join(f"{t} from {composite.chosen[t]} (chosen on {basis})" for t, basis in composite.basis.items())
-        flatters = "" if composite.honest else " Where test scores chose, the row flatters: an upper bound."
-        yield f"Best per target: {picks}.{flatters}\n"
+        remark = "" if composite.honest else " Chosen on test scores, the row is an upper bound."
+        yield f"Best per target: {picks}.{remark}\n"
     for target, lines in analysis.retrieval_settings(run).items():
         yield f"{target}: {'; or '.join(lines)}.\n"
     if (averages := analysis.averages(run)) is not None:
@@ -78,7 +78,7 @@ def _problems(part: Part) -> Iterator[str]:
     if not any(problems[kind] for kind in ("missing", "collapsed", "dropped")):
         yield "Every stage is done, none looks collapsed, and every row of the evaluated data was used."
         return
-    yield "### Missing, and to doubt\n"
+    yield "### Missing or doubtful\n"
     yield from (f"- {name} ({state}){': ' + why if why else ''}" for name, state, why in problems["missing"])
     yield from (f"- {name} (collapse): {why}" for name, why in problems["collapsed"])
     yield from (f"- {task} {x}: {rows} rows not used ({why})" for task, x, why, rows, _ in problems["dropped"])

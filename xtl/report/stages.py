@@ -1,4 +1,4 @@
-"""What was run: the facts at the head of the page, the section of each stage, and what to doubt."""
+"""What was run: the facts at the head of the page, the section of each stage, and what is missing or doubtful."""
 
 import json
 import time

@@ -29,7 +29,7 @@ def _strongest(gains: Iterable[float | None]) -> float:
 def _cell(cell: Cell | None, most: float, *, link: str = "", test: Test | None = None) -> dict[str, Any]:
     if cell is None:
         empty = dict.fromkeys(("value", "gain", "spread", "mark"), "")
-        return {**empty, "text": "–", "title": "not there yet", "link": link, **_shade(None, 1)}
+        return {**empty, "text": "–", "title": "not evaluated yet", "link": link, **_shade(None, 1)}
     title = [f"{cell.mean:.2f}, mean of {cell.seeds} seed{'s' if cell.seeds > 1 else ''}"]
     if cell.gain is not None:
         title.append(f"{signed(cell.gain, 2)} against {BASELINE}")
@@ -50,7 +50,7 @@ def _cell(cell: Cell | None, most: float, *, link: str = "", test: Test | None =
 
 
 def _mean(score: float | None, gain: float | None, most: float) -> dict[str, Any]:
-    title = "mean over targets" if score is not None else "not all targets are there"
+    title = "mean over targets" if score is not None else "not all targets are evaluated"
     return _cell(None if score is None else Cell(score, None, 1, gain), most) | {"title": title}
 
 
