@@ -12,6 +12,8 @@ import pytest
 
 from tests.support.stages import MNLI, Events, Killed, after, stage, stages
 from xtl import files, logs
+from xtl.cli.main import main
+from xtl.config.schema import as_dict
 from xtl.data import cache as cached
 from xtl.data import sources
 from xtl.errors import XtlError
@@ -227,6 +229,22 @@ def test_a_head_is_not_kept_in_other_layers_than_it_was_trained_in(cache, six_st
     fields = {"start": str(parent), "tasks": tasks, "train": {"keep_head": True}}
     with pytest.raises(XtlError, match=r"head mnli of .* was trained with options.head=default: give mnli the same"):
         train(stages(cache, c=fields)["c"], tmp_path)
+
+
+def test_a_stage_folder_serves_as_checkpoint_and_as_start_whatever_else_lies_in_it(cache, six_steps, tmp_path):
+    """It holds a config.json, too, as a Hugging Face folder does."""
+    one, source = six_steps
+    folder = tmp_path / "s-12345678"
+    shutil.copytree(source, folder)
+    files.write_json(folder / "config.json", as_dict(one))
+    files.write_json(folder / "status.json", {"state": "done"})
+    report = tmp_path / "report.json"
+    words = [f"--checkpoint={folder}", "--task=xnli", "--languages=en,qna", f"--json={report}"]
+    assert main(["eval", *words]) == 0
+    assert set(files.read_json(report)["languages"]) == {"en", "qna"}
+    child = stages(cache, c={"start": str(folder), "tasks": MNLI, "train": {"learning_rate": 1e-30, "steps": 3}})["c"]
+    train(child, tmp_path / "child")
+    assert weights(tmp_path / "child", 3)["encoder"] == weights(folder, 6)["encoder"]
 
 
 def test_a_stage_without_training_evaluates_what_it_starts_from(cache, six_steps, tmp_path):
