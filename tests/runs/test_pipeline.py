@@ -14,6 +14,7 @@ from xtl import config, files
 from xtl.config.resolution import resolve
 from xtl.errors import XtlError
 from xtl.runs import pipeline
+from xtl.runs import workdir as workdirs
 from xtl.runs.events import StateChanged
 from xtl.runs.pipeline import Graph, run
 from xtl.runs.workdir import Workdir
@@ -306,3 +307,30 @@ def test_real_stages_survive_kills_and_company(tmp_path, words):
         [sys.executable, script, f"--workdir={tmp_path}", *words, *config], capture_output=True, text=True
     )
     assert found.returncode == 0, found.stdout + found.stderr
+
+
+# ---------------------------------------------------------------- bookkeeping
+
+
+def test_the_stage_folders_are_listed_a_fixed_number_of_times_however_many_are_done(tmp_path, monkeypatch):
+    """Looking at a finished run costs what its stages cost, not their square."""
+    listings = []
+    by_fingerprint = workdirs._by_fingerprint
+    monkeypatch.setattr(workdirs, "_by_fingerprint", lambda stages: listings.append(stages) or by_fingerprint(stages))
+    counts = []
+    for seeds in (1, 4):
+        graph, place = small_graph(seeds=range(seeds)), tmp_path / str(seeds)
+        run(graph, Workdir(place), train=FakeTrain())
+        os.utime(place / "stages", (0, 1))  # long settled
+        listings.clear()
+        assert run(graph, Workdir(place), train=FakeTrain()).complete
+        counts.append(len(listings))
+    assert counts[0] == counts[1] <= 2
+
+
+def test_a_folder_that_another_launch_adds_is_seen(tmp_path):
+    first, second = Workdir(tmp_path), Workdir(tmp_path)
+    (tmp_path / "stages" / "a-11111111").mkdir(parents=True)
+    assert set(first.folders()) == {"11111111"} == set(first.folders())
+    (tmp_path / "stages" / "b-22222222").mkdir()
+    assert set(first.folders()) == set(second.folders()) == {"11111111", "22222222"}

@@ -20,6 +20,7 @@ from xtl import __version__, files
 from xtl.errors import XtlError
 from xtl.runs import restarts
 
+TICK_NS = 2_000_000_000  # coarser than the clock of any file system in use
 SHORT = 8  # hex digits of a fingerprint in a folder name
 
 Status = dict[str, Any]
@@ -30,6 +31,7 @@ class Workdir:
 
     def __init__(self, path: files.Pathish):
         self.path: Path = files.located(path).expanduser()
+        self._listed: tuple[int, dict[str, Path]] = (0, {})  # time of the last change that was seen, what was there
 
     @property
     def cache(self) -> Path:
@@ -39,9 +41,19 @@ class Workdir:
         return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "xtl" / "data"
 
     def folders(self) -> dict[str, Path]:
-        """The stage folders by the short fingerprint in their names."""
+        """The stage folders by the short fingerprint in their names; listed again only when one has come or gone."""
         stages = self.path / "stages"
-        return {p.name.rpartition("-")[2]: p for p in sorted(stages.iterdir())} if stages.exists() else {}
+        if files.is_remote(self.path):
+            return _by_fingerprint(stages) if stages.exists() else {}
+        try:
+            changed = stages.stat().st_mtime_ns
+        except FileNotFoundError:
+            return {}
+        if changed != self._listed[0]:
+            # A second change within one tick of the file system's clock would go unseen: a young listing is not kept.
+            settled = time.time_ns() - changed > TICK_NS
+            self._listed = (changed if settled else 0, _by_fingerprint(stages))
+        return self._listed[1]
 
     def folder(self, fingerprint: str, name: str, *, known: Mapping[str, Path] | None = None) -> Path:
         """The folder that holds this fingerprint, under whatever name, or the one to create; `known` = folders()."""
@@ -129,6 +141,10 @@ class Workdir:
                 others = [entry for entry in known if entry["pipeline"] != pipeline]
                 known = others + self._with_states([{"pipeline": pipeline, **entry} for entry in entries])
             files.write_json(self.path / "plan.json", {"stages": known})
+
+
+def _by_fingerprint(stages: Path) -> dict[str, Path]:
+    return {folder.name.rpartition("-")[2]: folder for folder in sorted(stages.iterdir(), key=lambda path: path.name)}
 
 
 def remarked(status: Status) -> str:
