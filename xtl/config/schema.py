@@ -125,6 +125,8 @@ class System:
     log_every: int = 50  # steps
     checkpoint_every: int = 500  # steps
     keep: int = 1  # newest checkpoints that stay
+    bad_steps: int = 3  # in a row whose loss is not finite (they are not applied), until the stage stops
+    bad_steps_in_all: int = 20  # the same, over the whole stage
     prefetch: int = 2  # batches
     eval_rows: int = 0  # rows per evaluation batch; 0 = chosen from the lengths
     compile_cache: str = ""

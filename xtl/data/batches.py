@@ -90,6 +90,12 @@ class TrainStream:
     def task_name(self, step: int) -> str:
         return self.tasks[self._task[step]].name
 
+    def examples(self, step: int) -> tuple[str, list[tuple[int, int]]]:
+        """(task name, (part, index into it) of every example) of one step."""
+        i = int(self._task[step])
+        parts = [self._examples(i, self._turn[step], a) for a in range(self.accumulate)]
+        return self.tasks[i].name, [example for part in parts for example in part]
+
     def __getitem__(self, step: int) -> tuple[str, Batch]:
         """(task name, batch) of one step."""
         i = int(self._task[step])

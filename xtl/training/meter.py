@@ -1,24 +1,35 @@
 """What the loop measures: losses and counts read from the device one step late, rates over the seconds of training.
 
-Reading late means the device never waits for the host. A loss that is not finite ends the stage, naming step and task.
+Reading late means the device never waits for the host. Steps whose loss is not finite count for nothing but themselves.
 """
 
 import math
 import time
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 
-from xtl.errors import XtlError
 from xtl.models import flops
 from xtl.parallel.chips import peak_flops
-from xtl.training.progress import Curve
+from xtl.training.progress import Curve, Faults
 
 Record = dict[str, Any]
 
 PARTS = 20  # of a stage, for the curve
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A step that was not applied. faults: how many there were up to and with it."""
+
+    step: int
+    task: str
+    loss: float
+    grad_norm: float
+    faults: Faults
 
 
 class Meter:
@@ -38,9 +49,11 @@ class Meter:
         device_kind: str,
         steps: int = 1,
         curve: Curve | None = None,
+        faults: Faults | None = None,
     ):
         self.model, self.predicted, self.devices, self.steps = model, predicted, devices, steps
         self.curve = [list(part) for part in curve or PARTS * [[0.0, 0]]]  # (sum of losses, steps) of each part
+        self.faults = faults or Faults()
         self.peak = peak_flops(device_kind)
         self._pending: list[tuple[int, str, Mapping[str, jax.Array]]] = []
         self._open()
@@ -56,17 +69,21 @@ class Meter:
         """The metrics of a step that has just been dispatched."""
         self._pending.append((step, task, metrics))
 
-    def read(self, *, all_steps: bool = False) -> None:
-        """Fetch the metrics of the steps before the newest one (or of all, which waits for the device)."""
+    def read(self, *, all_steps: bool = False) -> list[Fault]:
+        """Fetch the metrics of the steps before the newest one (or of all, which waits for the device).
+
+        Returns those steps that were not applied, because their loss or gradient was not finite.
+        """
+        faults = []
         keep = 0 if all_steps else 1
         while len(self._pending) > keep:
             step, task, metrics = self._pending.pop(0)
             values = {name: float(value) for name, value in jax.device_get(dict(metrics)).items()}
             if not math.isfinite(values["loss"]) or not math.isfinite(values["grad_norm"]):
-                raise XtlError(
-                    f"step {step} ({task}): loss {values['loss']}, gradient norm {values['grad_norm']}; lower "
-                    "train.learning_rate, lengthen train.warmup, or look at the data of that step"
-                )
+                self.faults = Faults(self.faults.in_row + 1, self.faults.in_all + 1)
+                faults.append(Fault(step, task, values["loss"], values["grad_norm"], self.faults))
+                continue
+            self.faults = Faults(0, self.faults.in_all)
             for name in ("examples", "tokens", "token_pairs"):
                 self._sums[name] += values[name]
             self._sums["predicted"] += values["weight"] if task in self.predicted else 0.0
@@ -74,6 +91,7 @@ class Meter:
             part = self.curve[min((step - 1) * PARTS // self.steps, PARTS - 1)]
             part[0], part[1] = part[0] + values["loss"], part[1] + 1
             self._last = {"step": step, "learning_rate": values["learning_rate"], "grad_norm": values["grad_norm"]}
+        return faults
 
     def curve_so_far(self) -> Curve:
         """(sum of losses, steps) of each part of the stage, for a checkpoint."""

@@ -76,26 +76,49 @@ def like(part: Tree, *, count: Any) -> optax.ScaleByAdamState:
 
 
 def update(
-    grads: Tree, opt_state: Tree, params: Tree, *, hyper: Hyper, rate: jax.Array
+    grads: Tree, opt_state: Tree, params: Tree, *, hyper: Hyper, rate: jax.Array, loss: jax.Array | float = 0.0
 ) -> tuple[Tree, Tree, dict[str, jax.Array]]:
-    """One AdamW step; returns (params, opt_state, {"grad_norm": the joint norm before clipping}).
+    """One AdamW step; returns (params, opt_state, {"grad_norm": the joint norm before clipping, "applied": bool}).
 
     grads and params: {"encoder", "heads": {name}}; opt_state: an Adam state (`init`) in the place of each part. So each
     part has its own count: in a mixture a head's bias correction follows the updates that head has had, as in PyTorch.
+
+    Where the norm or the loss is not finite, the step is not applied: parameters, moments and counts are what they
+    were. This is done by scalars (a rate of 0, decays of 1), because choosing between old and new arrays afterwards
+    would keep both in memory and take a third longer.
     """
     norm = optax.tree.norm(grads)
+    applied = jnp.isfinite(norm) & jnp.isfinite(loss)
     limit = jnp.where(hyper["clip_norm"] > 0, hyper["clip_norm"], jnp.inf)
-    grads = jax.tree.map(lambda g: g * jnp.minimum(1.0, limit / jnp.maximum(norm, 1e-30)), grads)
-    adam = optax.scale_by_adam(b1=hyper["b1"], b2=hyper["b2"], eps=hyper["eps"])
+    factor = jnp.minimum(1.0, limit / jnp.maximum(norm, 1e-30))
+    grads = jax.tree.map(lambda g: jnp.where(applied, g * factor, 0.0), grads)
+    rate = jnp.where(applied, rate, 0.0)
     parts: Any
     moments, parts = jax.tree.flatten(opt_state, is_leaf=lambda node: isinstance(node, optax.ScaleByAdamState))
-    stepped = [adam.update(part, moment) for part, moment in zip(parts.flatten_up_to(grads), moments, strict=True)]
+    stepped = [
+        _adam(part, moment, hyper, applied) for part, moment in zip(parts.flatten_up_to(grads), moments, strict=True)
+    ]
     updates, opt_state = (parts.unflatten(column) for column in zip(*stepped, strict=True))
 
     def move(param: jax.Array, update: jax.Array, decays: bool) -> jax.Array:
         return param - rate * (update + hyper["weight_decay"] * param if decays else update)
 
-    return jax.tree.map(move, params, updates, decay_mask(params)), opt_state, {"grad_norm": norm}
+    moved = jax.tree.map(move, params, updates, decay_mask(params))
+    return moved, opt_state, {"grad_norm": norm, "applied": applied}
+
+
+def _adam(
+    grads: Tree, moments: optax.ScaleByAdamState, hyper: Hyper, applied: jax.Array
+) -> tuple[Tree, optax.ScaleByAdamState]:
+    """optax.scale_by_adam, number for number; where it is not applied, the moments and their count stay."""
+    b1, b2 = (jnp.where(applied, hyper[name], 1.0) for name in ("b1", "b2"))
+    mu = optax.tree.update_moment(grads, moments.mu, b1, 1)
+    nu = optax.tree.update_moment_per_elem_norm(grads, moments.nu, b2, 2)
+    count = moments.count + applied
+    seen = jnp.maximum(count, 1)
+    mu_hat, nu_hat = (optax.tree.bias_correction(m, hyper[b], seen) for m, b in ((mu, "b1"), (nu, "b2")))
+    updates = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + hyper["eps"]), mu_hat, nu_hat)
+    return updates, optax.ScaleByAdamState(count=count, mu=mu, nu=nu)
 
 
 def decay_mask(params: Tree) -> Tree:

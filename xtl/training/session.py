@@ -15,7 +15,7 @@ from xtl.errors import XtlError
 from xtl.families import family
 from xtl.parallel import multihost
 from xtl.tasks import get_task
-from xtl.training import checkpoint, handoff, setup, state
+from xtl.training import checkpoint, faults, handoff, setup, state
 from xtl.training.checkpoint import Checkpoints
 from xtl.training.evaluation import judge
 from xtl.training.events import Logged, Saved
@@ -77,6 +77,7 @@ class Session:
             device_kind=run.mesh.devices.flat[0].device_kind,
             steps=run.stage.train.steps,
             curve=progress.curve,
+            faults=progress.faults,
         )
         self.clock.resume(progress.step, outside=self.meter.outside)
         return whole, progress
@@ -111,7 +112,7 @@ class Session:
     @contextlib.contextmanager
     def step(self, number: int, task: str, batch: Batch) -> Iterator[None]:
         """Around the dispatch of step `number` (from 1): compiling is timed apart, nothing is sent implicitly."""
-        self.trace.before(number, wait=lambda: self.meter.read(all_steps=True))
+        self.trace.before(number, wait=lambda: self.read(all_steps=True))
         shape = (task, batch["ids_rt"].shape)
         kind = "training" if shape in self._compiled else "compiling"
         self._compiled.add(shape)
@@ -126,9 +127,23 @@ class Session:
     def measure(self, step: int, task: str, metrics: Mapping[str, jax.Array]) -> None:
         """Take the metrics of a step that was just dispatched; read those of the one before; log when it is time."""
         self.meter.add(step, task, metrics)
-        self.meter.read()
+        self.read()
         if (step - 1) % self.run.stage.system.log_every == 0:
             self.log()
+
+    def read(self, *, all_steps: bool = False) -> None:
+        """Read the metrics of the steps that are done; report those that were not applied, and stop after too many."""
+        for fault in self.meter.read(all_steps=all_steps):
+            kept = faults.keep(self.run, self.material, fault)
+            system, counts = self.run.stage.system, fault.faults
+            what = f"step {fault.step} ({fault.task}): loss {fault.loss}, gradient norm {fault.grad_norm}"
+            if counts.in_row >= system.bad_steps or counts.in_all >= system.bad_steps_in_all:
+                raise XtlError(
+                    f"{what}, number {counts.in_row} in a row and {counts.in_all} in all: lower train.learning_rate, "
+                    f"lengthen train.warmup, or look at the batch in {kept}; with a larger system.bad_steps the stage "
+                    "goes on from its last checkpoint"
+                )
+            self.run.note(f"{what}: not applied; its batch is in {kept}")
 
     def log(self, **more: Any) -> None:
         """Close the meter's open record and write it, if any step was read since the last one."""
@@ -151,16 +166,16 @@ class Session:
             judged, majority = judge(self.run, params, step=progress.step)
         selection, best = selection.seen(progress.step, judged.score)
         judged = replace(judged, best=best)
-        self.meter.read(all_steps=True)
+        self.read(all_steps=True)
         self.log(dev={"score": judged.score, "scores": dict(judged.scores), "best": best})
         self.run.on_event(judged)
         return replace(progress, selection=selection, majority=majority if best else progress.majority), best
 
     def save(self, whole: State, progress: Progress, *, handoff: bool) -> Progress:
-        """Begin a checkpoint, unless a loss was not finite. Returns the progress that it holds."""
-        self.meter.read(all_steps=True)
+        """Begin a checkpoint. Returns the progress that it holds."""
+        self.read(all_steps=True)
         self.log()
-        progress = replace(progress, curve=self.meter.curve_so_far())
+        progress = replace(progress, curve=self.meter.curve_so_far(), faults=self.meter.faults)
         with self.clock("saving"):
             if self.lines is not None:
                 self.lines.flush()

@@ -76,7 +76,7 @@ class Params:
 class State:
     """What a training step takes and returns."""
 
-    step: jax.Array  # int32, steps done
+    step: jax.Array  # int32, steps applied
     params: Params
     opt_state: Params  # an optax.ScaleByAdamState in the place of each part
 

@@ -42,6 +42,8 @@ def build_train_step(
 
     A batch with a leading micro-batch axis is accumulated: sums of losses and gradients are divided by the global
     weight once, at the end, so the step equals the one on the undivided batch whatever the weights of its parts.
+
+    Where the loss or the gradient's norm is not finite, the state comes back as it was; the metrics show it.
     """
     encoder_graph, head_graph = states.encoder_graph(config), states.head_graph(config, task)
     layout = states.shardings(config, (task,), mesh)
@@ -65,9 +67,10 @@ def build_train_step(
         scale = 1.0 / jnp.where(sums["weight"] > 0, sums["weight"], 1.0)
         grads = jax.tree.map(lambda g: g * scale, grads)
         rate = optim.learning_rate(hyper, state.step)
-        params, opt_state, norm = optim.update(grads, state.opt_state, params, hyper=hyper, rate=rate)
-        metrics = {**sums, "loss": sums["loss"] * scale, "learning_rate": rate, **norm}
-        return State(state.step + 1, params, opt_state), metrics
+        loss = sums["loss"] * scale
+        params, opt_state, seen = optim.update(grads, state.opt_state, params, hyper=hyper, rate=rate, loss=loss)
+        metrics = {**sums, "loss": loss, "learning_rate": rate, "grad_norm": seen["grad_norm"]}
+        return State(state.step + seen["applied"], params, opt_state), metrics
 
     return jax.jit(
         train_step,
