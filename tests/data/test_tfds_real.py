@@ -271,10 +271,10 @@ def test_damaged_files_are_one_line(tmp_path):
 
 
 def test_a_process_that_reads_never_imports_tensorflow(folder):
-    data = Data(source="tfds", root=str(folder))
     code = (
-        "import sys; from xtl.data import sources; from xtl.tasks import get_task; "
-        f"assert len(sources.load(get_task('snli'), 'en', 'train', {data}).examples) == 1; "
+        "import sys; from xtl.data import sources; from xtl.data.settings import Data; from xtl.tasks import get_task; "
+        f"data = Data(source='tfds', root={str(folder)!r}); "
+        "assert len(sources.load(get_task('snli'), 'en', 'train', data).examples) == 1; "
         "assert 'tensorflow' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2], timeout=120)

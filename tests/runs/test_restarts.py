@@ -110,7 +110,7 @@ def test_a_real_collapse_is_seen_restarted_and_survives_a_kill(tmp_path):
 
     def attempt(folder, events):
         unit = pipeline.Unit("f" * 64, "t", ("s",), made, ())
-        work = pipeline._Work(One(), Workdir(folder), [unit], events)
+        work = pipeline._Work(One(), Workdir(folder), [unit], lambda stage, event: events(event))
         work.attempt(unit, train=train_stage, writes=True)
         return files.read_json(folder / "stages/s-ffffffff/status.json")["result"]
 
