@@ -66,6 +66,8 @@ def _add(sentence: Sentence, cells: list[str]) -> None:
         return
     if "-" in name:
         first, last = map(int, name.split("-"))
+        if first != len(sentence.forms) + 1 or last < first:
+            raise ValueError(name)
         sentence.fused.append((first, last, form))
         return
     if int(name) != len(sentence.forms) + 1:
@@ -73,6 +75,8 @@ def _add(sentence: Sentence, cells: list[str]) -> None:
     sentence.forms.append(form)
     sentence.tags.append(tag)
     sentence.heads.append(int(head) if head != "_" else 0)
+    if sentence.heads[-1] < 0:
+        raise ValueError(head)
 
 
 def depth(heads: Sequence[int], word: int) -> int:

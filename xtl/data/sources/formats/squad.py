@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from xtl.data.sources.formats import fields
 from xtl.data.sources.formats.base import Place, Read, SplitFiles, collect
 from xtl.data.sources.formats.examples import span
 from xtl.data.sources.formats.text import json_file
@@ -17,6 +18,8 @@ def questions(path: Path, *, keep: tuple[str, ...] = ()) -> Iterator[tuple[str, 
     for article in _list(document, "data", str(path)):
         for paragraph in _list(article, "paragraphs", str(path)):
             for qa in _list(paragraph, "qas", str(path)):
+                if not isinstance(qa, Mapping):
+                    raise XtlError(f"{path}: an entry of 'qas' should be an object, it is {fields.shown(qa)}")
                 where = f"{path}: id {qa.get('id', '(none)')}"
                 if "context" not in paragraph:
                     raise XtlError(f"{where}: its paragraph has no context")
@@ -30,20 +33,19 @@ def _list(parent: Any, key: str, where: str) -> list:
 
 
 def question(row: Mapping[str, Any], place: Place) -> Span | None:
+    """A question object; only a test set may have questions without the key `answers`, whose answers are hidden."""
+    id, asked = place.name(row, "id"), place.text(row, "question")
+    context = place.text(row, "context", strip=False)
+    if place.split == "test" and row.get("answers") is None and "is_impossible" not in row:
+        return Span(id, asked, context, None)  # type: ignore[arg-type]
     answers = []
     if not row.get("is_impossible", False):
-        for answer in place.get(row, "answers"):
-            text, start = answer.get("text"), answer.get("answer_start")
-            if not isinstance(text, str) or not isinstance(start, int):
-                raise XtlError(f"{place.where}: an answer needs a text and an integer answer_start, found {answer}")
-            answers.append((text, start))
-    return span(
-        place,
-        id=str(place.get(row, "id")),
-        question=place.text(row, "question"),
-        context=row["context"],
-        answers=answers,
-    )
+        for answer in fields.records(row, "answers", place.where):
+            text, start = fields.plain(answer.get("text")), fields.plain(answer.get("answer_start"))
+            if not isinstance(text, str) or not isinstance(start, int) or isinstance(start, bool):
+                raise XtlError(f"{place.where}: an answer needs a text and an integer answer_start, there is {answer}")
+            answers.append((fields.whole(text, "text", place.where), start))
+    return span(place, id=id, question=asked, context=context, answers=answers)
 
 
 def read(*, only: Callable[[str, str], bool] | None = None) -> Read:
