@@ -1,14 +1,15 @@
 """Examples from rows: the functions shared by tasks and by sources, since original files, hub and TFDS often agree in
 their columns and differ only in how labels are spelled."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from xtl.data.sources.formats import fields
 from xtl.data.sources.formats.base import MakeExample, Place
 from xtl.errors import XtlError
-from xtl.task import Choice, Pair, Span, Tagged
+from xtl.task import Choice, Loaded, Pair, Span, Tagged
 
 
 @dataclass(frozen=True)
@@ -99,14 +100,17 @@ def tagged(labels: Labels, words: str, tags: str) -> MakeExample:
 # ---------------------------------------------------------------- spans
 
 
-def span(place: Place, *, id: str, question: str, context: str, answers: Sequence[tuple[str, int]]) -> Span | None:
+def span(
+    place: Place, *, id: str, question: str, context: str, answers: Sequence[tuple[str, int]], unit: str = ""
+) -> Span | None:
     """A question with its answers checked against the context.
 
     A wrong offset is repaired and counted: it is read as one of UTF-16 units (labelling tools in JavaScript) or of
     bytes, else moved to the nearest occurrence of the text (some copies strip contexts). A text that does not occur
     cannot be trained on, so a training row is dropped; in other splits predictions are still compared with it, so it is
     kept with offset -1. Blank texts mean that the answers are hidden (XTREME's copies of evaluation files): answers is
-    then None; a blank text among others is left out and counted.
+    then None; a blank text among others is left out and counted. unit: what the offsets of the whole set count
+    (`offset_unit`), "" for characters.
     """
     if answers and not any(text.strip() for text, _ in answers):
         return Span(id, question, context, None)  # type: ignore[arg-type]
@@ -115,7 +119,7 @@ def span(place: Place, *, id: str, question: str, context: str, answers: Sequenc
         if not text.strip():
             place.dropped["blank answer among others"] += 1
             continue
-        start, repair = _placed(context, text, given)
+        start, repair = _placed(context, text, given, unit)
         if repair:
             place.dropped[repair] += 1
         if start < 0 and place.split == "train":
@@ -126,20 +130,69 @@ def span(place: Place, *, id: str, question: str, context: str, answers: Sequenc
     return Span(id, question, context, tuple(checked))
 
 
-def _placed(context: str, text: str, start: int) -> tuple[int, str]:
+def answered(loaded: Loaded, task: str, split: str) -> Loaded:
+    """The set of a task that has an answer to every question.
+
+    Translated sets have questions whose answer got lost. In training such a question would teach that there is no
+    answer: it is dropped and counted. An evaluation set must have the benchmark's questions: XtlError that names the
+    first, unless no question of a test set has an answer, which is how some hide them.
+    """
+    without = [x for x in loaded.examples if isinstance(x, Span) and x.answers == ()]
+    if not without:
+        return loaded
+    if split == "train":
+        kept = [x for x in loaded.examples if not (isinstance(x, Span) and x.answers == ())]
+        dropped = loaded.dropped + Counter({"question without an answer": len(without)})
+        if not kept:
+            raise XtlError(f"task {task}: none of the {len(without)} questions in {_read(loaded)} has an answer")
+        return replace(loaded, examples=kept, dropped=dropped)
+    if split == "test" and len(without) == len(loaded.examples):
+        return replace(loaded, examples=[replace(x, answers=None) for x in without])  # type: ignore[arg-type]
+    raise XtlError(
+        f"{_read(loaded)}: id {without[0].id}: no answer ({len(without)} of {len(loaded.examples)} questions have "
+        f"none); every question of {task} has one: give it its answer, or take it out"
+    )
+
+
+def _read(loaded: Loaded) -> str:
+    return ", ".join(loaded.files[:3])
+
+
+def offset_unit(answers: Iterable[tuple[str, str, int]]) -> tuple[str, Counter[str]]:
+    """What the offsets of (context, text, offset) count by majority: "" for characters, or a key of READINGS.
+
+    A single offset can fit by chance, where the answer occurs more than once; a whole file does not. Where as many fit
+    one way as the other they are taken for characters, and counted, since nothing in the file decides.
+    """
+    fits: Counter[str] = Counter()
+    as_characters: Counter[str] = Counter()  # among the answers that the other reading places elsewhere
+    for context, text, start in answers:
+        for unit, reading in () if context.isascii() else READINGS.items():
+            at = reading(context, start)
+            if at != start:
+                fits[unit] += at >= 0 and context.startswith(text, at)
+                as_characters[unit] += start >= 0 and context.startswith(text, start)
+    unit = max(READINGS, key=lambda u: fits[u] - as_characters[u])
+    doubtful = {f"answer offset fits characters and {u} alike": n for u, n in fits.items() if n == as_characters[u] > 0}
+    return unit if fits[unit] > as_characters[unit] else "", Counter(doubtful)
+
+
+def _placed(context: str, text: str, start: int, unit: str) -> tuple[int, str]:
     """(character offset of the text, what had to be done about the one given; "" for nothing)."""
-    if start >= 0 and context.startswith(text, start):
-        return start, ""
-    for unit, at in (("UTF-16 units", _from_utf16(context, start)), ("bytes", _from_bytes(context, start))):
+    order = [unit, *(u for u in ("", *READINGS) if u != unit)]
+    for name in order:
+        at = READINGS[name](context, start) if name else start
         if at >= 0 and context.startswith(text, at):
-            return at, f"answer offset counted in {unit}"
+            return at, f"answer offset counted in {name}" if name and at != start else ""
     start = _nearest_occurrence(context, text, start)
     return start, "answer offset repaired" if start >= 0 else "answer not in the context"
 
 
 def _from_utf16(context: str, offset: int) -> int:
     """The character at an offset in UTF-16 units; -1 for an offset outside the text or inside a character."""
-    if offset < 0 or max(context, default="") <= "\uffff":  # without characters of two units it is the same offset
+    if max(context, default="") <= "\uffff":  # every character is one unit
+        return offset
+    if offset < 0:
         return -1
     units = context.encode("utf-16-le")[: 2 * offset]
     return _length(units, "utf-16-le") if len(units) == 2 * offset else -1
@@ -147,7 +200,9 @@ def _from_utf16(context: str, offset: int) -> int:
 
 def _from_bytes(context: str, offset: int) -> int:
     """The character at an offset in bytes of UTF-8; -1 for an offset outside the text or inside a character."""
-    if offset < 0 or context.isascii():
+    if context.isascii():
+        return offset
+    if offset < 0:
         return -1
     units = context.encode("utf-8")[:offset]
     return _length(units, "utf-8") if len(units) == offset else -1
@@ -158,6 +213,9 @@ def _length(units: bytes, encoding: str) -> int:
         return len(units.decode(encoding))
     except UnicodeDecodeError:
         return -1
+
+
+READINGS = {"UTF-16 units": _from_utf16, "bytes": _from_bytes}
 
 
 def _nearest_occurrence(context: str, text: str, start: int) -> int:

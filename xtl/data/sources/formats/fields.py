@@ -30,24 +30,10 @@ EXPECTED: dict[Any, str] = {
     list[dict[str, Any]]: "a list of objects",
 }
 INTEGRAL = re.compile(r"-?\d+\.0+")  # how a column of labels is written once it had to hold missing values
-LABEL_COLUMNS = frozenset(  # names under which distributions and their copies have the label
-    [
-        "label",
-        "labels",
-        "gold",
-        "gold_label",
-        "gold_labels",
-        "golden",
-        "target",
-        "class",
-        "answer",
-        "answerkey",
-        "answer_key",
-        "correct",
-        "cop",
-        "is_duplicate",
-    ]
-)
+LABEL_COLUMNS = {  # names under which distributions and their copies have the label
+    *("label", "labels", "gold", "golden", "gold_label", "gold_labels", "target", "class"),
+    *("answer", "answerkey", "answer_key", "correct", "cop", "is_duplicate"),
+}
 
 
 def value(row: Any, key: str, where: str) -> Any:
