@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from xtl.data.languages import suggestion
 from xtl.data.settings import Data
 from xtl.data.sources.formats.base import Files, Join, SplitFiles
 from xtl.data.sources.formats.examples import answered
@@ -31,7 +32,7 @@ def load(task: Task, language: str, split: str, data: Data) -> Loaded:
         raise XtlError(f"task {task.name} has no split {split!r}.{nearest(split, task.splits)}")
     known = every_language(task)
     if source != "world" and language not in known:
-        raise XtlError(f"task {task.name} has no language {language!r}.{nearest(language, known)}")
+        raise XtlError(f"task {task.name} has no language {language!r}.{suggestion(language, known)}")
     if source == "world":
         return _world().load(task, language, split, data.world)
     if source == "files":
