@@ -12,6 +12,7 @@ from typing import Any
 from xtl.errors import XtlError
 
 Pathish = str | os.PathLike[str]
+POINTERS = b"version https://git-lfs.github.com/spec/", b"version https://hawser.github.com/spec/"
 
 
 def is_remote(path: Pathish) -> bool:
@@ -70,6 +71,16 @@ def exists(path: Pathish) -> bool:
 def read_text(path: Pathish) -> str:
     """The text of a file."""
     return located(path).read_text(encoding="utf-8")
+
+
+def refuse_pointer(path: Pathish) -> None:
+    """XtlError if the file is a Git LFS pointer, which a clone without git-lfs has in the place of a large file."""
+    with open(path, "rb") as file:
+        if file.read(len(POINTERS[0])).startswith(POINTERS):
+            raise XtlError(
+                f"{path}: is a Git LFS pointer, not the file itself: run `git lfs pull` where it was cloned, or "
+                "download the file"
+            )
 
 
 def write_json(path: Pathish, value: Any) -> None:

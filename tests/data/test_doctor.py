@@ -242,7 +242,7 @@ def xtl(*words):
 def test_verb_exits_by_the_verdict_and_writes_its_report(tmp_path, capsys):
     root = FIXTURES / "original"
     assert xtl("--task=mnli,mlqa", f"--config.data.root={root}", f"--json={tmp_path / 'd.json'}") == 0
-    assert "good: 7 sets read" in capsys.readouterr().out
+    assert "good: 8 sets read" in capsys.readouterr().out
     assert json.loads((tmp_path / "d.json").read_text())["good"]
     nli(tmp_path, SWAPPED)
     assert xtl("--task=xnli", f"--config.data.root={tmp_path}") == 1

@@ -17,6 +17,7 @@ from xtl.config.checks import HUB_ID, SHAPE
 from xtl.config.fingerprint import digest, fingerprints, parent_of
 from xtl.config.schema import Encoder, Pipeline, Stage
 from xtl.data import sources
+from xtl.data.languages import suggestion
 from xtl.data.settings import Data
 from xtl.data.tokenizer import load_tokenizer
 from xtl.errors import XtlError, nearest
@@ -199,7 +200,7 @@ class _Contents:
         if missing or not there:
             what = f"in {', '.join(missing)} " if missing else ""
             others = [x for x in sources.languages(task, self.data) if x not in missing] if missing else []
-            near = nearest(missing[0], others) if others else ""
+            near = suggestion(missing[0], others)
             raise XtlError(
                 f"{where}: no {split} data {what}under {place}.{near} `xtl data --task={task.name}` says more"
             )

@@ -21,6 +21,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers
 from xtl.data.rows import ranges
 from xtl.data.sources import hub
 from xtl.errors import Absent, XtlError
+from xtl.files import refuse_pointer
 
 BOS, PAD, EOS, UNK = 0, 1, 2, 3
 SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
@@ -157,6 +158,7 @@ def _load(name: str, world: str) -> Tokenizer:
 
         return Tokenizer(tokenizer(json.loads(world)))
     file = _find(name)
+    refuse_pointer(file)
     try:
         content = file.read_bytes()
         rust = _from_sentencepiece(content) if file.suffix == ".model" else _from_json(content)

@@ -105,7 +105,11 @@ class TagFamily(Family[Tagged, jax.Array, Sequence[str]]):
         return weighted(cross_entropy(logits, tags_rt), (tags_rt >= 0).astype(jnp.float32))
 
     def outputs(self, task: Task, logits: jax.Array, batch: Batch) -> dict[str, jax.Array]:
-        return {"tag_rt": jnp.argmax(logits, axis=-1).astype(jnp.int32)}
+        """tag_rt: the best tag; finite_rt: whether the logits that it was chosen from are finite."""
+        return {
+            "tag_rt": jnp.argmax(logits, axis=-1).astype(jnp.int32),
+            "finite_rt": jnp.isfinite(logits).all(axis=-1),
+        }
 
     def decode(
         self, task: Task, examples: Sequence[Tagged], encoded: Encoded, outputs: Outputs

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from xtl.data.sources.formats import fields
 from xtl.data.sources.formats.base import At, Files, Place, by_row
 from xtl.data.sources.formats.examples import choice_label, choices
 from xtl.data.sources.formats.tables import Table, Tables, by_example
@@ -15,18 +16,20 @@ NAMES = ("A", "B", "C", "D", "E")
 
 def example(row: Mapping[str, Any], place: Place) -> Choice:
     """The original nests question{stem, choices[{label, text}]}; the hub has choices{label[], text[]} beside it."""
-    question = place.get(row, "question")
-    nested = isinstance(question, Mapping)
-    prompt = place.text(question, "stem") if nested else place.text(row, "question")
-    listed = place.get(question, "choices") if nested else place.get(row, "choices")
-    if isinstance(listed, Mapping):
-        texts = dict(zip(place.get(listed, "label"), place.get(listed, "text"), strict=True))
+    nested = isinstance(row.get("question"), Mapping)
+    question = place.record(row, "question") if nested else row
+    prompt = place.text(question, "stem" if nested else "question")
+    if isinstance(question.get("choices"), Mapping):
+        listed = place.record(question, "choices")
+        names, texts = place.texts(listed, "label"), place.texts(listed, "text")
     else:
-        texts = {place.text(c, "label"): place.text(c, "text") for c in listed}
-    if sorted(texts) != list(NAMES):
-        raise XtlError(f"{place.where}: choices {', '.join(map(str, texts))}, expected {', '.join(NAMES)}")
-    label = choice_label(row.get("answerKey"), place, names=NAMES)
-    return choices(prompt, [texts[name] for name in NAMES], label, place.text(row, "id"))
+        entries = fields.records(question, "choices", place.where)
+        names, texts = [place.text(c, "label") for c in entries], [place.text(c, "text") for c in entries]
+    if sorted(names) != list(NAMES) or len(texts) != len(names):
+        raise XtlError(f"{place.where}: {len(texts)} choices named {', '.join(names)}, expected {', '.join(NAMES)}")
+    text_of = dict(zip(names, texts, strict=True))
+    label = choice_label(row, "answerKey", place, names=NAMES)
+    return choices(prompt, [text_of[name] for name in NAMES], label, place.name(row, "id"))
 
 
 THEIRS = {"train": "train", "dev": "validation", "test": "test"}

@@ -24,8 +24,8 @@ def example(row: Mapping[str, Any], place: Place) -> Choice:
     return choices(
         f"{place.text(row, 'premise')} {QUESTIONS[kind]}",
         [place.text(row, "choice1"), place.text(row, "choice2")],
-        choice_label(row.get("label"), place, names=("0", "1"), spelled={"choice1": "0", "choice2": "1"}),
-        str(row.get("idx", place.index)),
+        choice_label(row, "label", place, names=("0", "1"), spelled={"choice1": "0", "choice2": "1"}),
+        place.name(row, "idx") if "idx" in row else str(place.index),
     )
 
 

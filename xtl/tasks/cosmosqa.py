@@ -17,8 +17,8 @@ def example(row: Mapping[str, Any], place: Place) -> Choice:
     return choices(
         f"{place.text(row, 'context')} {place.text(row, 'question')}",
         [place.text(row, answer) for answer in ANSWERS],
-        choice_label(row.get("label"), place, names=("0", "1", "2", "3")),
-        place.text(row, "id"),
+        choice_label(row, "label", place, names=("0", "1", "2", "3")),
+        place.name(row, "id"),
     )
 
 

@@ -7,23 +7,17 @@ A context is a whole article, thousands of words, and becomes some dozens of win
 answer. The data option `passage` (0: whole articles) keeps a passage of about so many characters that has the answer.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from xtl.data.sources.formats import squad
-from xtl.data.sources.formats.base import At, Files, Place, Rows, SplitFiles
+from xtl.data.sources.formats.base import At, Files, Rows, SplitFiles
 from xtl.data.sources.formats.examples import flat_span
 from xtl.data.sources.formats.tables import Request, Table, Tables, by_example
 from xtl.errors import XtlError
 from xtl.task import Loaded, Span, Task
 
 OPTIONS = {"passage": 0}
-
-
-def numbered(row: Mapping[str, Any], place: Place) -> Span | None:
-    """The hub's row, whose id is a number."""
-    return flat_span({**row, "id": str(place.get(row, "id"))}, place)
 
 
 def passage(example: Span, size: int) -> Span:
@@ -57,7 +51,7 @@ def read(files: SplitFiles) -> Loaded:
 
 
 def read_table(rows: Rows, request: Request) -> Loaded:
-    return cut(by_example(numbered)(rows, request), request.options["passage"])
+    return cut(by_example(flat_span)(rows, request), request.options["passage"])
 
 
 TASK = Task(

@@ -8,21 +8,18 @@ from xtl.data.sources.formats.base import At, Files, Place, by_row
 from xtl.data.sources.formats.examples import choice_label, choices
 from xtl.data.sources.formats.tables import Table, Tables, by_example
 from xtl.data.sources.formats.text import json_lines
-from xtl.errors import XtlError
 from xtl.task import Choice, Task
 
 
 def example(row: Mapping[str, Any], place: Place) -> Choice:
     """The label is an integer in the original files, a string on the hub, and empty where it is hidden."""
-    endings = place.texts(row, "endings")
-    if len(endings) != 4:
-        raise XtlError(f"{place.where}: {len(endings)} endings, expected 4")
+    endings = place.texts(row, "endings", count=4)
     joined = "ctx_a" not in row  # TFDS has only the whole context, so the split before the ending is lost there
     start = "" if joined else place.text(row, "ctx_b")
     return choices(
         place.text(row, "context" if joined else "ctx_a"),
         [f"{start} {ending}" for ending in endings],
-        choice_label(row.get("label"), place, names=("0", "1", "2", "3")),
+        choice_label(row, "label", place, names=("0", "1", "2", "3")),
         str(place.index),
     )
 

@@ -25,8 +25,8 @@ def example(names: Sequence[str], spelled: Mapping[str, str] | None = None) -> M
         return choices(
             place.text(row, "question"),
             [place.text(row, option) for option in OPTIONS],
-            choice_label(row.get("cop"), place, names=names, spelled=spelled),
-            place.text(row, "id"),
+            choice_label(row, "cop", place, names=names, spelled=spelled),
+            place.name(row, "id"),
         )
 
     return make

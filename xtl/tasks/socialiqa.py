@@ -17,11 +17,11 @@ ANSWERS = ("answerA", "answerB", "answerC")
 
 
 def example(row: Mapping[str, Any], place: Place) -> Choice:
-    names = ("A", "B", "C") if "correct" in row else ("1", "2", "3")
+    key, names = ("correct", ("A", "B", "C")) if "correct" in row else ("label", ("1", "2", "3"))
     return choices(
         f"{place.text(row, 'context')} {place.text(row, 'question')}",
         [place.text(row, answer) for answer in ANSWERS],
-        choice_label(row.get("correct", row.get("label")), place, names=names),
+        choice_label(row, key, place, names=names),
         str(place.index),
     )
 

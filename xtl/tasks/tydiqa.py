@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from xtl.data.sources.formats import squad
+from xtl.data.sources.formats import fields, squad
 from xtl.data.sources.formats.base import At, Files
 from xtl.data.sources.formats.examples import flat_span
 from xtl.data.sources.formats.tables import Request, Table, Tables, by_example
@@ -34,8 +34,7 @@ THEIRS = {"train": "train", "dev": "validation", "test": "validation"}
 
 
 def row_of_language(row: Mapping[str, Any], request: Request) -> bool:
-    id = row["id"]
-    return of_language(id.decode() if isinstance(id, bytes) else str(id), request.language)
+    return of_language(fields.name(row, "id", "tydiqa"), request.language)
 
 
 TASK = Task(

@@ -24,14 +24,15 @@ def of_language(row: Mapping[str, Any], request: Request) -> bool:
 
 def nested(row: Mapping[str, Any], place: Place) -> Pair | None:
     """TFDS has all languages in one row: premise {language: text}, hypothesis {language: [...], translation: [...]}."""
-    hypothesis = place.get(row, "hypothesis")
+    hypothesis = place.record(row, "hypothesis")
     languages = place.texts(hypothesis, "language")
+    translations = place.texts(hypothesis, "translation", count=len(languages))
     if place.language not in languages:
         raise XtlError(f"{place.where}: no hypothesis in {place.language!r} (found: {', '.join(languages)})")
     flat = {
-        "premise": place.text(place.get(row, "premise"), place.language),
-        "hypothesis": place.texts(hypothesis, "translation")[languages.index(place.language)],
-        "label": row.get("label"),
+        "premise": place.text(place.record(row, "premise"), place.language),
+        "hypothesis": translations[languages.index(place.language)],
+        "label": place.label(row, "label"),
     }
     return HUB_ROW(flat, place)  # type: ignore[return-value]
 

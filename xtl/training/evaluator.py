@@ -86,7 +86,9 @@ class Evaluation:
             "languages": self.scores,
             "average": self.average,
         }
-        more = {"unlabelled": self.unlabelled, "dropped": self.dropped, **self.details}
+        hidden = self.unlabelled
+        predicted = {language: len(self.predictions[language]) for language in hidden}
+        more = {"unlabelled": hidden, "predicted": predicted, "dropped": self.dropped, **self.details}
         return result | {key: value for key, value in more.items() if value}
 
 
@@ -161,6 +163,7 @@ class Evaluator:
             if loaded.dropped:
                 result.dropped[language] = dict(loaded.dropped)
             outputs = batches.gather(list(_outputs(step, chosen, batches, mesh=self.mesh, ahead=self.ahead)))
+            refuse_not_finite(outputs, batches.encoded, loaded.examples, f"{task.name} {language} {split}")
             predictions = of.decode(task, loaded.examples, batches.encoded, outputs)
             scores = of.score(task, language, loaded, predictions, carried.get(language))
             result.predictions[language] = predictions
@@ -214,6 +217,35 @@ class Evaluator:
             self._loaded[key] = sources.load(task, language, split, self.data)
         loaded = self._loaded[key]
         return dataclasses.replace(loaded, examples=loaded.examples[:limit]) if limit else loaded
+
+
+def refuse_not_finite(
+    outputs: Mapping[str, np.ndarray], encoded: Encoded, examples: Sequence[Example], what: str
+) -> None:
+    """XtlError, with the first example concerned, if any output is NaN or infinite, or was made of a logit that is.
+
+    outputs: of a whole set, `x_s..` by segment, `x_t` by token, `x_e..` by encoded example; `finite_t` says so of
+    logits that stay on the device. A largest logit is chosen from among NaN, too, and scores stay plausible.
+    """
+    for key, values in outputs.items():
+        name, dims = key.rsplit("_", 1)
+        if name != "finite" and not np.issubdtype(values.dtype, np.floating):
+            continue
+        finite = values if name == "finite" else np.isfinite(values).reshape(len(values), -1).all(axis=1)
+        if finite.all():
+            continue
+        index = int(np.argmin(finite))
+        if dims[0] == "t":
+            index = int(np.searchsorted(encoded.segment_offsets, index, side="right")) - 1
+        if dims[0] in "ts":
+            source = encoded.segment_columns.get("_example")
+            offsets = encoded.example_offsets
+            index = int(np.searchsorted(offsets, index, side="right")) - 1 if source is None else int(source[index])
+        raise XtlError(
+            f"{what}: the model's output for example {examples[index].id} is not finite ({int((~finite).sum())} of "
+            f"{len(finite)} values): its weights hold NaN or infinity, or overflow; evaluate an earlier checkpoint or "
+            "import the weights again"
+        )
 
 
 def _outputs(

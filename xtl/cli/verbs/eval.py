@@ -28,7 +28,7 @@ def evaluate(args: Any) -> None:
             train(stage, out)
         report = files.read_json(out / "eval" / f"{args.task}.json")
     console.print(_scores(report))
-    console.print(f"{report['task']} {report['split']}: {report['metric']} {report['average']:.2f} on average")
+    console.print(f"{report['task']} {report['split']}: {_summary(report)}")
     cli.write_json(args, report)
 
 
@@ -53,6 +53,21 @@ def _stage_of(path: Path) -> dict[str, Any]:
         if (folder / "config.json").exists() and (folder / "status.json").exists():
             return files.read_json(folder / "config.json")
     return {}
+
+
+def _summary(report: dict[str, Any]) -> str:
+    """The average; where labels are hidden, what was scored and what was only predicted."""
+    metric = report["metric"]
+    if report["average"] is not None:
+        return f"{metric} {report['average']:.2f} on average"
+    parts = [
+        f"{metric} {scores[metric]:.2f} in {language}"
+        for language, scores in report["languages"].items()
+        if metric in scores
+    ]
+    predicted = report["predicted"]
+    where = f" in {', '.join(predicted)}" if parts else ""
+    return "; ".join([*parts, f"{sum(predicted.values())} predicted{where}, labels hidden, not scored"])
 
 
 def _scores(report: dict[str, Any]) -> Grid:

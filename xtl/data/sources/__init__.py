@@ -12,8 +12,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from xtl.data.languages import suggestion
 from xtl.data.settings import Data
 from xtl.data.sources.formats.base import Files, Join, SplitFiles
+from xtl.data.sources.formats.examples import answered
 from xtl.errors import Unreachable, XtlError, nearest
 from xtl.task import Loaded, Task
 
@@ -30,12 +32,15 @@ def load(task: Task, language: str, split: str, data: Data) -> Loaded:
         raise XtlError(f"task {task.name} has no split {split!r}.{nearest(split, task.splits)}")
     known = every_language(task)
     if source != "world" and language not in known:
-        raise XtlError(f"task {task.name} has no language {language!r}.{nearest(language, known)}")
+        raise XtlError(f"task {task.name} has no language {language!r}.{suggestion(language, known)}")
     if source == "world":
         return _world().load(task, language, split, data.world)
     if source == "files":
-        return _files(task)(_root(data), language, split, _options(task, data))
-    return _remote(source).load(task, language, split, options=_options(task, data), root=_copies(data))
+        loaded = _files(task)(_root(data), language, split, _options(task, data))
+    else:
+        loaded = _remote(source).load(task, language, split, options=_options(task, data), root=_copies(data))
+    answerable = task.family == "span" and not task.options.get("unanswerable")
+    return answered(loaded, task.name, split) if answerable else loaded
 
 
 def every_language(task: Task) -> tuple[str, ...]:

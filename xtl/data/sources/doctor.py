@@ -14,7 +14,7 @@ from typing import Any
 
 from xtl.data import sources
 from xtl.data.settings import Data
-from xtl.errors import XtlError
+from xtl.errors import Unreachable, XtlError
 from xtl.task import Choice, Example, Loaded, Pair, Span, Tagged, Task, Text
 
 ENOUGH = 20  # known pairs below which a majority says nothing
@@ -87,10 +87,11 @@ def examine(tasks: Sequence[Task], data: Data, *, progress: Callable[[str], None
 def _examine_task(
     task: Task, data: Data, progress: Callable[[str], None] | None
 ) -> tuple[list[Checked], dict[str, list[str]]]:
-    checked, missing = [], {}
+    checked: list[Checked] = []
+    missing: dict[str, list[str]] = {}
     trained: dict[str, set[str]] = {}  # training inputs by language
     for split in task.splits:
-        present = sources.languages(task, data, split=split)
+        present = _present(task, data, split, checked)
         expected = task.sizes.get(split)
         due = expected if isinstance(expected, Mapping) else task.languages
         if absent := [x for x in task.languages if x in due and x not in present]:
@@ -106,6 +107,9 @@ def _examine_task(
             except XtlError as error:
                 result.bad.append(str(error))
                 continue
+            except Exception as error:  # one set that a reader cannot cope with must not hide what the others hold
+                result.bad.append(f"cannot be read: {type(error).__name__}: {error}")
+                continue
             _check_set(task, loaded, result)
             if language == "en":
                 english = {e.id: e.label for e in loaded.examples if isinstance(e, Pair) and e.label is not None}
@@ -116,6 +120,25 @@ def _examine_task(
             elif not task.retrieval:
                 _check_overlap(loaded.examples, trained.get(language, set()), result)
     return checked, missing
+
+
+def _present(task: Task, data: Data, split: str, checked: list[Checked]) -> tuple[str, ...]:
+    """The languages whose files are there, those of translated training data among them.
+
+    One whose file must be looked into and cannot is a finding.
+    """
+    present = []
+    declared = (*task.languages, *task.languages_r)  # translations elsewhere would have to be downloaded
+    for language in dict.fromkeys(sources.every_language(task) if data.source == "files" else declared):
+        try:
+            if split in sources.splits_present(task, language, data):
+                present.append(language)
+        except Unreachable:
+            raise
+        except XtlError as error:
+            if not any(str(error) in c.bad for c in checked):  # a file of all languages is named once
+                checked.append(Checked(task.name, language, split, bad=[str(error)]))
+    return tuple(present)
 
 
 # ---------------------------------------------------------------- one set

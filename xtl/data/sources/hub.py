@@ -19,7 +19,7 @@ from typing import Any
 from xtl.data.sources.formats.base import Rows
 from xtl.data.sources.formats.tables import JoinedTables, Request, Table, Tables, load_first
 from xtl.errors import Absent, Unreachable, XtlError
-from xtl.files import atomic_write
+from xtl.files import atomic_write, refuse_pointer
 from xtl.network import Offline, first_line, patiently
 from xtl.task import Loaded, Task
 
@@ -76,6 +76,8 @@ def _fetch(table: Table, request: Request, *, root: str) -> tuple[Rows, str] | N
     if saved is not None:
         from datasets import load_from_disk
 
+        for path in filter(Path.is_file, saved.iterdir()):
+            refuse_pointer(path)
         return rows(load_from_disk(str(saved)), str(saved)), str(saved)
     dataset = download(table.name, table.config, their_split, revision=table.revision)
     where = " ".join(x for x in (table.name, table.config, their_split) if x)

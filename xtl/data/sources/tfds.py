@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from xtl.data.sources.formats.base import Rows
 from xtl.data.sources.formats.tables import JoinedTables, Request, Table, Tables, load_first
 from xtl.errors import Absent, Unreachable, XtlError
+from xtl.files import refuse_pointer
 from xtl.network import first_line
 from xtl.task import Loaded, Task
 
@@ -97,6 +98,8 @@ def rows(name: str, split: str, where: Path) -> Iterator[tuple[str, Mapping[str,
     """(where, row) of one split of a prepared set; integers of a class column become the names the set gives them."""
     import tensorflow_datasets as tfds
 
+    for path in filter(Path.is_file, where.iterdir()):
+        refuse_pointer(path)
     builder = tfds.builder_from_directory(where)
     plain, _, limit = split.removesuffix("]").partition("[:")
     if plain not in builder.info.splits:

@@ -19,6 +19,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 
 from xtl.errors import XtlError
+from xtl.files import refuse_pointer
 from xtl.models.encoder import Encoder, EncoderConfig
 from xtl.models.hf.names import (
     FIELDS,
@@ -59,6 +60,7 @@ class Tensors:
         self._handles: dict[str, Any] = {}
         for name in files:
             try:
+                refuse_pointer(folder / name)
                 handle = safe_open(folder / name, framework="numpy")
             except (SafetensorError, OSError) as error:
                 raise XtlError(f"{folder / name}: damaged or missing ({error})") from error
@@ -77,6 +79,7 @@ class Tensors:
 
 def _read_json(path: Path) -> dict:
     try:
+        refuse_pointer(path)
         return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise XtlError(f"{path}: cannot be read as JSON ({error})") from error

@@ -7,11 +7,12 @@ same declaration answers all questions: load a split, which languages and splits
 import functools
 import glob
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from xtl.data.sources.formats import fields
 from xtl.errors import XtlError, nearest
 from xtl.task import Example, Loaded
 
@@ -29,7 +30,10 @@ class SplitFiles:
 
 @dataclass
 class Place:
-    """Where a row stands, for error messages and ids, and the count of rows that are dropped."""
+    """Where a row stands, for error messages and ids, and the count of rows that are dropped.
+
+    Its methods are the accessors of `fields`, with the place of this row in their errors.
+    """
 
     where: str
     index: int
@@ -37,26 +41,29 @@ class Place:
     split: str
     dropped: Counter
 
-    def get(self, row: Mapping[str, Any], key: str) -> Any:
-        """A column of the row, or an error that names the columns there are."""
-        try:
-            return row[key]
-        except (KeyError, TypeError):
-            columns = ", ".join(row) if isinstance(row, Mapping) else type(row).__name__
-            raise XtlError(f"{self.where}: no column {key!r} (found: {columns})") from None
+    def text(self, row: Any, key: str, *, strip: bool = True) -> str:
+        """A text, without surrounding white space."""
+        return fields.text(row, key, self.where, strip=strip)
 
-    def text(self, row: Mapping[str, Any], key: str) -> str:
-        """A text column without surrounding white space."""
-        value = self.get(row, key)
-        if isinstance(value, bytes):  # TFDS hands out text as bytes
-            value = value.decode("utf-8")
-        if not isinstance(value, str):
-            raise XtlError(f"{self.where}: column {key!r} should be text, found {value!r:.60}")
-        return value.strip()
+    def texts(self, row: Any, key: str, *, strip: bool = True, count: int | None = None) -> list[str]:
+        """A list of (`count`) texts."""
+        return fields.texts(row, key, self.where, strip=strip, count=count)
 
-    def texts(self, row: Mapping[str, Any], key: str) -> list[str]:
-        """A column that is a list of texts."""
-        return [self.text({key: value}, key) for value in self.get(row, key)]
+    def name(self, row: Any, key: str) -> str:
+        """An id, which may be a number."""
+        return fields.name(row, key, self.where)
+
+    def integers(self, row: Any, key: str) -> list[int]:
+        """A list of integers."""
+        return fields.integers(row, key, self.where)
+
+    def record(self, row: Any, key: str) -> dict[str, Any]:
+        """An object."""
+        return fields.record(row, key, self.where)
+
+    def label(self, row: Any, key: str, words: Sequence[str] = ()) -> str | int | None:
+        """A label, which the rows of test sets may lack."""
+        return fields.label(row, key, self.where, hidden=self.split == "test", words=words)
 
 
 Rows = Iterable[tuple[str, Mapping[str, Any]]]
@@ -95,6 +102,12 @@ def distinct_ids(examples: list, dropped: Counter) -> list:
             dropped["repeated id numbered"] += 1
         result.append(example)
     return result
+
+
+def what_became_of(dropped: Mapping[str, int]) -> str:
+    """The counts of what was not used, for the error about a set that is empty."""
+    counts = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items())
+    return f" (rows left out: {counts})" if counts else " (it has no rows)"
 
 
 def by_row(rows: Callable[[Path], Rows], make: MakeExample) -> Read:
@@ -200,7 +213,10 @@ class Files:
         loaded = at.read(files)
         if not loaded.examples:
             names = ", ".join(map(str, files.paths[:3]))
-            raise XtlError(f"task {self.task}: no examples for language {language!r}, split {split!r} in {names}")
+            raise XtlError(
+                f"task {self.task}: no examples for language {language!r}, split {split!r} in {names}"
+                f"{what_became_of(loaded.dropped)}"
+            )
         loaded.files = tuple(map(str, files.paths))
         return loaded
 

@@ -5,10 +5,12 @@ the plain form has the syntactic words instead. The two differ in length in de, 
 Rules restated from XTREME's conversion scripts.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from xtl.data.sources.formats.base import Read, SplitFiles
 from xtl.data.sources.formats.examples import Labels
@@ -66,6 +68,8 @@ def _add(sentence: Sentence, cells: list[str]) -> None:
         return
     if "-" in name:
         first, last = map(int, name.split("-"))
+        if first != len(sentence.forms) + 1 or last < first:
+            raise ValueError(name)
         sentence.fused.append((first, last, form))
         return
     if int(name) != len(sentence.forms) + 1:
@@ -73,6 +77,8 @@ def _add(sentence: Sentence, cells: list[str]) -> None:
     sentence.forms.append(form)
     sentence.tags.append(tag)
     sentence.heads.append(int(head) if head != "_" else 0)
+    if sentence.heads[-1] < 0:
+        raise ValueError(head)
 
 
 def depth(heads: Sequence[int], word: int) -> int:
@@ -123,10 +129,45 @@ def withheld(forms: Sequence[str]) -> bool:
     return missing > 0 and missing >= len(forms) - 1
 
 
+RELEASE = re.compile(r"\d+\.\d+")  # in the name of a folder: ud-treebanks-v2.5
+
+
+def refuse_two_releases(paths: Sequence[Path]) -> None:
+    """XtlError if treebanks of two releases lie side by side.
+
+    Sentences move between splits and treebanks from one release to the next, so together they are neither's test set,
+    and training data would be in it.
+    """
+    folders = {release for path in paths if (release := _release_folder(path)) is not None}
+    for folder in sorted(folders):
+        like = RELEASE.sub("*", folder.name)
+        folders |= {f for f in folder.parent.iterdir() if RELEASE.sub("*", f.name) == like and f.is_dir()}
+    with_treebanks = sorted(f for f in folders if next(f.rglob("*.conllu"), None) is not None)
+    if len(with_treebanks) > 1:
+        _refuse(with_treebanks)
+    file_of: dict[str, Path] = {}
+    for path in paths:
+        if (other := file_of.setdefault(path.name, path)) != path:
+            _refuse([other, path])
+
+
+def _release_folder(path: Path) -> Path | None:
+    """The folder of the release that a treebank file belongs to, where a folder names one."""
+    return next((f for f in path.parents if RELEASE.search(f.name) and f.name.lower().startswith("ud")), None)
+
+
+def _refuse(places: Sequence[Path]) -> NoReturn:
+    raise XtlError(
+        f"two releases of Universal Dependencies in one folder: {' and '.join(map(str, places))}; keep one, and give "
+        "the other a data root of its own"
+    )
+
+
 def read(labels: Labels) -> Read:
     """Reader of all treebanks of a language, joined in file-name order; option `fusion` False keeps syntactic words."""
 
     def read_files(files: SplitFiles) -> Loaded:
+        refuse_two_releases(files.paths)
         dropped: Counter = Counter()
         examples: list[Tagged] = []
         for path in files.paths:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from xtl.data.sources.formats import fields
 from xtl.data.sources.formats.base import Place, SplitFiles, collect
 from xtl.data.sources.formats.squad import questions
 from xtl.data.sources.formats.text import json_lines
@@ -39,9 +40,10 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _sentence_of(breaks: Sequence[Break], row: Mapping[str, Any]) -> int | None:
+def _sentence_of(breaks: Sequence[Break], row: Mapping[str, Any], where: str) -> int | None:
     """The sentence in which the first answer starts; None if it lies in none."""
-    start = row["answers"][0]["answer_start"] if row.get("answers") else -1
+    answers = fields.records(row, "answers", where)
+    start = fields.typed(answers[0], "answer_start", int, where) if answers else -1
     return next((i for i, (a, b) in enumerate(breaks) if a <= start < b), None)
 
 
@@ -49,12 +51,13 @@ def read_squad(files: SplitFiles) -> Loaded:
     """Training pairs from SQuAD: the question, and the sentence its answer starts in with the paragraph."""
 
     def make(row: Mapping[str, Any], place: Place) -> Pair | None:
-        context, breaks = row["context"], sentence_breaks(row["context"])
-        sentence = _sentence_of(breaks, row)
+        context = place.text(row, "context", strip=False)
+        breaks = sentence_breaks(context)
+        sentence = _sentence_of(breaks, row, place.where)
         if sentence is None:
             place.dropped["answer in no sentence"] += 1
             return None
-        return Pair(str(place.get(row, "id")), place.text(row, "question"), candidate(context, breaks[sentence]), None)
+        return Pair(place.name(row, "id"), place.text(row, "question"), candidate(context, breaks[sentence]), None)
 
     rows = (r for path in files.paths for r in questions(path))
     return collect(rows, make, language=files.language, split=files.split)
@@ -71,16 +74,19 @@ def read_xquad_r(files: SplitFiles) -> Loaded:
     for where, row in questions(path, keep=("sentence_breaks",)):
         if "sentence_breaks" not in row:
             raise XtlError(f"{where}: its paragraph has no sentence_breaks: this is XQuAD, LAReQA needs xquad-r/")
-        breaks = [(int(a), int(b)) for a, b in row["sentence_breaks"]]
-        paragraph = paragraphs.setdefault(row["context"], len(paragraphs))
+        breaks = fields.typed(row, "sentence_breaks", list[tuple[int, int]], where)
+        context = fields.text(row, "context", where, strip=False)
+        paragraph = paragraphs.setdefault(context, len(paragraphs))
         names = [f"{files.language}:{paragraph}-{i}" for i in range(len(breaks))]
         for name, part in zip(names, breaks, strict=True):
-            pool.setdefault(name, Text(name, candidate(row["context"], part), "pool"))
-        sentence = _sentence_of(breaks, row)
+            pool.setdefault(name, Text(name, candidate(context, part), "pool"))
+        sentence = _sentence_of(breaks, row, where)
         if sentence is None:
             dropped["answer in no sentence"] += 1
             continue
-        queries.append(Text(f"{files.language}:{row['id']}", row["question"].strip(), "query"))
+        queries.append(
+            Text(f"{files.language}:{fields.name(row, 'id', where)}", fields.text(row, "question", where), "query")
+        )
         gold.append((queries[-1].id, names[sentence]))
     return Loaded([*queries, *pool.values()] if queries else [], gold=gold, dropped=dropped)
 
@@ -92,31 +98,38 @@ OTHER_BRACES = re.compile(r"\{(.*?)\}")
 
 def mention_text(context: Mapping[str, Any], mention: Mapping[str, Any], where: str) -> str:
     """The surface, a colon, and the sentence around it with the mention between spaced braces."""
-    text, span = context["text"], mention["mention_span"]
-    start, end = int(span["start"]), int(span["end"])
-    if text[start:end] != span["text"]:
-        raise XtlError(f"{where}: mention {span['text']!r} is not at {start}:{end} of its context (text not restored?)")
-    inside = [s for s in context["sentence_spans"] if s["start"] <= start and end <= s["end"]]
+    text, span = fields.text(context, "text", where, strip=False), fields.record(mention, "mention_span", where)
+    (start, end), surface = _extent(span, where), fields.text(span, "text", where, strip=False)
+    if text[start:end] != surface:
+        raise XtlError(f"{where}: mention {surface!r} is not at {start}:{end} of its context (text not restored?)")
+    sentences = [_extent(s, where) for s in fields.records(context, "sentence_spans", where)]
+    inside = [(first, last) for first, last in sentences if first <= start and end <= last]
     if not inside:
-        raise XtlError(f"{where}: mention {span['text']!r} lies in no one sentence")
-    left, right = text[inside[0]["start"] : start], text[end : inside[0]["end"]]
+        raise XtlError(f"{where}: mention {surface!r} lies in no one sentence")
+    left, right = text[inside[0][0] : start], text[end : inside[0][1]]
     left, right = (OTHER_BRACES.sub(r"(\1)", side) for side in (left, right))
-    return _one_line(f"{span['text']}: {left} {{ {span['text']} }} {right}")
+    return _one_line(f"{surface}: {left} {{ {surface} }} {right}")
 
 
-def entity_text(entity: Mapping[str, Any]) -> str:
+def _extent(span: Mapping[str, Any], where: str) -> Break:
+    return fields.typed(span, "start", int, where), fields.typed(span, "end", int, where)
+
+
+def entity_text(entity: Mapping[str, Any], where: str) -> str:
     """The sentences of an entity's description."""
-    return _one_line(" ".join(entity["description"][s["start"] : s["end"]] for s in entity["sentence_spans"]))
+    description = fields.text(entity, "description", where, strip=False)
+    spans = fields.records(entity, "sentence_spans", where)
+    return _one_line(" ".join(description[slice(*_extent(span, where))] for span in spans))
 
 
 def read_mention_pairs(files: SplitFiles) -> Loaded:
     """Training pairs: a mention in a Wikipedia page, and the description of its entity."""
 
     def make(row: Mapping[str, Any], place: Place) -> Pair:
-        nested = place.get(row, "contextual_mention")
-        context, mention = place.get(nested, "context"), place.get(nested, "mention")
-        a = mention_text(context, mention, place.where)
-        return Pair(str(mention["example_id"]), a, entity_text(place.get(row, "entity")), None)
+        nested = place.record(row, "contextual_mention")
+        context, mention = place.record(nested, "context"), place.record(nested, "mention")
+        a, b = mention_text(context, mention, place.where), entity_text(place.record(row, "entity"), place.where)
+        return Pair(place.name(mention, "example_id"), a, b, None)
 
     rows = (r for path in files.paths for r in json_lines(path))
     return collect(rows, make, language=files.language, split=files.split)
@@ -125,16 +138,19 @@ def read_mention_pairs(files: SplitFiles) -> Loaded:
 def read_mentions(files: SplitFiles) -> Loaded:
     """Mentions in news of one language (queries), all entities (pool), and which mention means which entity."""
     mentions, entities = files.paths
-    pool = [Text(str(row["entity_id"]), entity_text(row), "pool") for _, row in json_lines(entities)]
+    pool = [
+        Text(fields.name(row, "entity_id", where), entity_text(row, where), "pool")
+        for where, row in json_lines(entities)
+    ]
     known = {entity.id for entity in pool}
     queries, gold = [], []
     for where, context, mention in _mentions(mentions):
-        if context["language"] != files.language:
+        if fields.text(context, "language", where) != files.language:
             continue
-        entity = str(mention["entity_id"])
+        entity = fields.name(mention, "entity_id", where)
         if entity not in known:
             raise XtlError(f"{where}: entity {entity!r} is not in {entities.name}")
-        queries.append(Text(str(mention["example_id"]), mention_text(context, mention, where), "query"))
+        queries.append(Text(fields.name(mention, "example_id", where), mention_text(context, mention, where), "query"))
         gold.append((queries[-1].id, entity))
     return Loaded([*queries, *pool] if queries else [], gold=gold)
 
@@ -142,9 +158,10 @@ def read_mentions(files: SplitFiles) -> Loaded:
 def _mentions(path: Path) -> Iterator[tuple[str, Mapping[str, Any], Mapping[str, Any]]]:
     """(where, context, mention); a record holds one mention or the list of those that share a context."""
     for where, row in json_lines(path):
-        for mention in row["mentions"] if "mentions" in row else [row["mention"]]:
-            yield where, row["context"], mention
+        context, several = fields.record(row, "context", where), "mentions" in row
+        for mention in fields.records(row, "mentions", where) if several else [fields.record(row, "mention", where)]:
+            yield where, context, mention
 
 
 def mention_languages(path: Path) -> set[str]:
-    return {str(context["language"]) for _, context, _ in _mentions(path)}
+    return {fields.text(context, "language", where) for where, context, _ in _mentions(path)}

@@ -10,11 +10,12 @@ from typing import overload
 
 import numpy as np
 
-from xtl.data.sources.formats import xnli
+from xtl.data.sources.formats import fields, xnli
 from xtl.data.sources.formats.base import Place, Rows, SplitFiles
 from xtl.data.sources.formats.tables import Request
 from xtl.data.sources.formats.text import lines
 from xtl.errors import XtlError
+from xtl.files import refuse_pointer
 from xtl.task import Loaded, Text
 
 HELD_OUT = 50  # one text in so many is development text
@@ -51,9 +52,9 @@ def read_pairs(files: SplitFiles) -> Loaded:
 def _named_texts(path: Path, language: str) -> Iterator[tuple[str, str]]:
     """(key, text). A tsv with a `language` column is XNLI's; any other is `key TAB text`, the Bible files' form."""
     if next(lines(path), (1, ""))[1].startswith("language\t"):
-        for number, (_, row) in enumerate(xnli.rows(path, language)):
-            yield f"{number}a", row["sentence1"].strip()
-            yield f"{number}b", row["sentence2"].strip()
+        for number, (where, row) in enumerate(xnli.rows(path, language)):
+            yield f"{number}a", fields.text(row, "sentence1", where)
+            yield f"{number}b", fields.text(row, "sentence2", where)
         return
     for number, line in lines(path):
         key, tab, text = line.partition("\t")
@@ -114,6 +115,7 @@ class LazyTexts(Sequence[Text]):
 def read_lines(files: SplitFiles) -> Loaded:
     """Lines of one plain text file, which may be far larger than memory; repeats dropped, one line in 50 held out."""
     (path,) = files.paths
+    refuse_pointer(path)
     starts, digests = [np.zeros(0, np.int64)], [np.zeros(0, np.uint64)]
     with open(path, "rb") as file:
         at = 0

@@ -3,6 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
+from xtl.data.sources.formats import fields
 from xtl.data.sources.formats.base import Place, Rows, SplitFiles
 from xtl.data.sources.formats.tables import Request
 from xtl.data.sources.formats.text import lines
@@ -83,7 +84,7 @@ def read_corpora_row(rows: Rows, request: Request) -> Loaded:
     foreign, english = place.texts(row, "sentence1"), place.texts(row, "sentence2")
     names = [f"{request.language}-{i:09d}" for i in range(1, len(foreign) + 1)]
     targets = [f"en-{i:09d}" for i in range(1, len(english) + 1)]
-    gold = [(int(a), int(b)) for a, b in place.get(row, "gold")]
+    gold = fields.typed(row, "gold", list[tuple[int, int]], where)
     outside = next(((a, b) for a, b in gold if not (1 <= a <= len(names) and 1 <= b <= len(targets))), None)
     if outside:
         raise XtlError(f"{where}: gold pair {outside} lies outside {len(names)} x {len(targets)} sentences")

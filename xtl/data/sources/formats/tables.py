@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from xtl.data.sources.formats.base import SPLITS, MakeExample, Rows, collect
+from xtl.data.sources.formats.base import SPLITS, MakeExample, Rows, collect, what_became_of
 from xtl.errors import Absent, XtlError, nearest
 from xtl.task import Loaded
 
@@ -163,7 +163,10 @@ def load_first(
         rows, where = fetched
         loaded = table.read(rows, request)
         if not loaded.examples:
-            raise XtlError(f"task {source.task}: no examples for language {language!r}, split {split!r} in {where}")
+            raise XtlError(
+                f"task {source.task}: no examples for language {language!r}, split {split!r} in {where}"
+                f"{what_became_of(loaded.dropped)}"
+            )
         loaded.files = (where,)
         return loaded
     raise XtlError(f"task {source.task}: no data set found for {language!r}, {split!r}; looked for {', '.join(tried)}")

@@ -14,12 +14,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from xtl.errors import XtlError
+from xtl.files import refuse_pointer
 
 Row = dict[str, Any]
+LONGEST_CELL = 2**31 - 1  # characters; what a C long holds everywhere
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
     """(line number from 1, line without its end). Raises XtlError for bytes that are not UTF-8."""
+    refuse_pointer(path)
     with open(path, "rb") as file:
         yield from _decoded(file, str(path))
 
@@ -28,6 +31,7 @@ def archived_lines(archive: Path, member: str) -> Iterator[tuple[int, str]]:
     """The same for one file of a .tar.gz archive, in whatever folder of it, without unpacking it to disk."""
     name = f"{archive}/{member}"
     members: list[str] = []
+    refuse_pointer(archive)
     try:
         with gzip.open(archive) as unzipped, tarfile.open(fileobj=unzipped, mode="r:") as tar:
             for info in filter(tarfile.TarInfo.isfile, tar):
@@ -57,16 +61,21 @@ def json_lines(path: Path) -> Iterator[tuple[str, Row]]:
     for number, line in lines(path):
         if line.strip():
             where = f"{path}:{number}"
-            row = parse_json(line, where)
-            if not isinstance(row, dict):
-                raise XtlError(f"{where}: expected a JSON object, found {type(row).__name__}")
-            yield where, row
+            yield where, json_object(line, where)
 
 
 def json_file(path: Path) -> Any:
     """A whole JSON file."""
     text = "\n".join(line for _, line in lines(path))
     return parse_json(text, str(path))
+
+
+def json_object(text: str, where: str) -> Row:
+    """A JSON object; XtlError for any other value."""
+    row = parse_json(text, where)
+    if not isinstance(row, dict):
+        raise XtlError(f"{where}: expected a JSON object, there is {type(row).__name__}")
+    return row
 
 
 def parse_json(text: str, where: str) -> Any:
@@ -95,7 +104,7 @@ def tsv(
       quoted: the dialect of Python's `csv` writer, which XTREME's own files are in. Originals are unquoted and hold
         bare quotation marks; read the wrong way, rows run together or keep doubled quotes.
       label_last: rows may be longer than the header and then end in the column the header ends in (GLUE's SNLI).
-      short_rows: rows may lack their last columns (GLUE's QQP); the reader of the row decides what that means.
+      short_rows: rows may lack their last columns (GLUE's QQP), which are None then.
     """
     header: list[str] = list(columns)
     name = str(path)
@@ -106,6 +115,8 @@ def tsv(
             cells = [_unquote(cell, where) for cell in cells]
         if not header:
             header = cells
+            if "\r" in line:
+                raise XtlError(f"{where}: lines end in carriage returns only; convert the file to line feeds")
             continue
         if not line.strip():
             continue
@@ -114,7 +125,8 @@ def tsv(
         missing = len(header) - len(cells)
         if missing < 0 or missing > (len(header) if short_rows else bool(columns)):
             raise XtlError(f"{where}: {len(cells)} columns, expected {len(header)} ({', '.join(header)})")
-        yield where, dict(zip(header, cells, strict=False))
+        row = dict(zip(header, cells, strict=False))
+        yield where, row | dict.fromkeys(header[len(cells) :]) if short_rows else row
 
 
 def _unquote(cell: str, where: str) -> str:
@@ -131,6 +143,8 @@ def _unquote(cell: str, where: str) -> str:
 
 def comma_separated(path: Path) -> Iterator[tuple[str, Row]]:
     """(where, row) of a comma-separated file with a header and quoted cells, which may hold line ends."""
+    refuse_pointer(path)
+    csv.field_size_limit(LONGEST_CELL)  # of the process; a limit of the text is none of the file's
     with open(path, encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, strict=True)
         try:

@@ -5,8 +5,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+from xtl.data.sources.formats import fields
 from xtl.data.sources.formats.base import MakeExample, Read, Rows, SplitFiles, by_row
-from xtl.data.sources.formats.text import Row, lines, parse_json, tsv
+from xtl.data.sources.formats.text import Row, json_object, lines, tsv
 from xtl.errors import XtlError
 from xtl.task import Loaded
 
@@ -26,7 +27,7 @@ def rows(path: Path, language: str) -> Iterator[tuple[str, Row]]:
         yield from tsv(path, numbered=[*header, *own])
     else:
         for number, line in own:
-            yield f"{path}:{number}", parse_json(line, f"{path}:{number}")
+            yield f"{path}:{number}", json_object(line, f"{path}:{number}")
 
 
 def _by_language(path: Path) -> tuple[Numbered, dict[str, Numbered]]:
@@ -42,7 +43,9 @@ def _split(path: Path, size: int, mtime_ns: int) -> tuple[Numbered, dict[str, Nu
     for number, line in lines(path):
         if path.suffix != ".tsv":
             if line.strip():
-                by_language[str(parse_json(line, f"{path}:{number}").get("language"))].append((number, line))
+                by_language[fields.text(json_object(line, f"{path}:{number}"), "language", f"{path}:{number}")].append(
+                    (number, line)
+                )
         elif number == 1:
             header = [(number, line)]
             if not line.startswith("language\t"):
