@@ -233,11 +233,6 @@ def test_signed_numbers_have_a_real_minus_and_no_negative_zero():
 # ---------------------------------------------------------------- significance
 
 
-def test_sign_flips_are_exact_for_few_languages():
-    assert significance.sign_flip([1.0, 2.0, 0.5, 1.5, 3.0, 0.1]) == pytest.approx(2 / 2**6)
-    assert significance.sign_flip([1.0, -1.0, 2.0, -2.0, 0.5, -0.5]) == 1.0
-
-
 def test_p_values_are_corrected_for_their_number():
     assert p_values.adjusted([0.01, 0.02, 0.04], "holm") == pytest.approx([0.03, 0.04, 0.04])
     assert p_values.adjusted([0.01, 0.02, 0.04], "fdr") == pytest.approx([0.03, 0.03, 0.04])
@@ -261,15 +256,22 @@ def two_conditions(tmp_path, *, right):
     return read_run(workdir, "paper"), Loaded(pairs)
 
 
-def test_differences_are_tested_over_the_stored_predictions(tmp_path, monkeypatch):
+def test_one_seed_gives_an_interval_over_examples_and_no_mark(tmp_path, monkeypatch):
     run, loaded = two_conditions(tmp_path, right={"none": 50, "mnli": 90})
     monkeypatch.setattr(significance, "load_gold", lambda stage, target, x: (get_task(target), x, loaded))
     tests = significance.compare(run)
-    assert not tests.fallbacks and set(tests.cells) == {("mnli", 0), ("mnli", 1)}
+    assert not tests.fallbacks and set(tests.untested) == {("mnli", 0), ("mnli", 1)}
     test = tests.cells["mnli", 0]
-    assert test.unit == "examples" and test.low < 40 < test.high and test.low > 20 and test.mark
+    assert test.p is None and not test.mark and test.over_runs is None and test.seeds_needed is None
+    assert 20 < test.over_examples.low < 40 < test.over_examples.high
+    part = page.Part(run, tests, [], Atlas({}))
+    for text in (markdown.render([part]), page.render([part])):
+        assert "of these trainings, not of the method" in text and "at least 3, better 5 seeds" in text
+        assert "No difference can be called significant" in text and "adjusted p =" not in text
+        assert re.search(r"\+3\d\.\d to \+4\d\.\d over examples", text) or "over examples; needs at least 3" in text
     run, loaded = two_conditions(tmp_path / "equal", right={"none": 50, "mnli": 50})
-    assert significance.compare(run).cells["mnli", 0].p == 1.0
+    equal = significance.compare(run).cells["mnli", 0].over_examples
+    assert equal.low == equal.high == 0.0
 
 
 def test_predictions_of_other_data_are_not_believed(tmp_path, monkeypatch):
@@ -277,8 +279,9 @@ def test_predictions_of_other_data_are_not_believed(tmp_path, monkeypatch):
     other = Loaded([Pair(x.id, x.a, x.b, (x.label + 1) % 3) for x in loaded.examples])
     monkeypatch.setattr(significance, "load_gold", lambda stage, target, x: (get_task(target), x, other))
     tests = significance.compare(run)
-    assert "on record is" in tests.fallbacks["xnli"] and not tests.cells  # two languages: too few to test
-    assert "xnli: not tested over examples" in markdown.render([page.Part(run, tests, [], Atlas({}))])
+    assert "on record is" in tests.fallbacks["xnli"] and not tests.tested
+    assert all(test.over_examples is None for test in tests.cells.values())
+    assert "xnli: no intervals over examples" in markdown.render([page.Part(run, tests, [], Atlas({}))])
 
 
 QUESTIONS = [Span("a", "q", "the red fox", (("red fox", 4),)), Span("b", "q", "no", (("no", 0),))]

@@ -78,16 +78,26 @@ def headline(run: Run, tests: Tests) -> list[str]:
     if len(known) > 1:
         helping = sum(gain > 0 for gain in known.values())
         rest.append(f"{helping} of {len(known)} conditions are better than {BASELINE} on average.")
-    if tests.cells:
-        significant = [key for key, test in tests.cells.items() if test.adjusted < 0.05]
-        up = sum(_gain(run, label, i) > 0 for label, i in significant)
-        rest.append(
-            f"{len(significant)} of {len(tests.cells)} differences are significant at a false discovery rate of 5 %: "
-            f"{up} up, {len(significant) - up} down."
-        )
+    rest += _significant(run, tests)
     if run.results.missing:
         rest.append(f"{_count(len(run.results.missing), 'stage')} of the table {_is(run.results.missing)} missing.")
     return [first + ".", *rest]
+
+
+def _significant(run: Run, tests: Tests) -> list[str]:
+    """How many differences are more than the chance of training runs."""
+    if not tests.cells:
+        return []
+    if not tests.tested:
+        return [
+            "No difference can be called significant: the seeds are too few to tell it from the chance of training."
+        ]
+    significant = [key for key, test in tests.tested.items() if test.significant]
+    up = sum(_gain(run, label, i) > 0 for label, i in significant)
+    return [
+        f"{len(significant)} of {len(tests.tested)} tested differences are significant at a false discovery rate of 5 "
+        f"%: {up} up, {len(significant) - up} down."
+    ]
 
 
 def _gain(run: Run, label: str, column: int) -> float:

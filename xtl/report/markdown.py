@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from xtl.report import analysis, significance, stages
+from xtl.report import analysis, significance, stages, tables
 from xtl.report.page import Part
 from xtl.report.significance import LEVELS
 from xtl.runs.results import Cell
@@ -27,8 +27,9 @@ def _pipeline(part: Part) -> Iterator[str]:
         yield "\n".join(_table(part)) + "\n"
         signs = ", ".join(f"{sign} adjusted p < {level}" for level, sign in LEVELS)
         yield f"Significance: {signs}. {' '.join(significance.explained(tests))}\n"
-        yield from (f"- {target}: not tested over examples ({why})" for target, why in tests.fallbacks.items())
+        yield from (f"- {target}: no intervals over examples ({why})" for target, why in tests.fallbacks.items())
         yield ""
+        yield from _intervals(part)
     composite = analysis.composite(run)
     if composite.chosen:
         picks = "; ".join(f"{t} from {composite.chosen[t]} (chosen on {basis})" for t, basis in composite.basis.items())
@@ -51,6 +52,18 @@ def _table(part: Part) -> Iterator[str]:
         yield f"| {label} | " + " | ".join(_cell(c, tests.mark(label, i)) for i, c in enumerate(cells)) + " |"
     if composite.chosen:
         yield "| best per target | " + " | ".join(_cell(cell, "") for cell in composite.cells) + " |"
+
+
+def _intervals(part: Part) -> Iterator[str]:
+    rows = tables.intervals(part.run, part.tests)
+    if rows:
+        columns = part.run.table.columns
+        yield "### 95 % intervals of the differences\n"
+        yield "Over training runs unless it says otherwise.\n"
+        yield "| intermediate | " + " | ".join(f"{c.target} ({c.group})" for c in columns) + " |"
+        yield "| --- |" + " --- |" * len(columns)
+        yield from (f"| {row['label']} | " + " | ".join(row["cells"]) + " |" for row in rows)
+        yield ""
 
 
 def _cell(cell: Cell | None, mark: str) -> str:

@@ -50,6 +50,8 @@ def _pipeline(part: Part) -> dict[str, Any]:
         "sentences": sentences[1:],
         "facts": stages.facts(run),
         "table": tables.results(run, tests) if run.table.columns else None,
+        "columns": run.table.columns,
+        "intervals": tables.intervals(run, tests),
         "averages": tables.averages(run),
         "heatmaps": [tables.heatmap(run, part.atlas, target) for target in run.targets if run.languages(target)],
         "measure": part.atlas.measure,

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from xtl.report import analysis
+from xtl.report import analysis, p_values
 from xtl.report.analysis import signed
 from xtl.report.languages import Atlas
-from xtl.report.significance import Test, Tests
+from xtl.report.significance import MANY_SEEDS, Interval, Test, Tests
 from xtl.runs.read import Run
 from xtl.runs.results import BASELINE, Cell, Column
 
@@ -33,10 +33,7 @@ def _cell(cell: Cell | None, most: float, *, link: str = "", test: Test | None =
     title = [f"{cell.mean:.2f}, mean of {cell.seeds} seed{'s' if cell.seeds > 1 else ''}"]
     if cell.gain is not None:
         title.append(f"{signed(cell.gain, 2)} against {BASELINE}")
-    if test is not None and test.low is not None:
-        title.append(f"95 % interval {signed(test.low, 2)} to {signed(test.high or 0.0, 2)}")
-    if test is not None:
-        title.append(f"adjusted p = {test.adjusted:.3f} (over {test.unit})")
+    title += _known(test) if test is not None else []
     return {
         "text": f"{cell.mean:.1f}",
         "value": f"{cell.mean:.4f}",
@@ -47,6 +44,33 @@ def _cell(cell: Cell | None, most: float, *, link: str = "", test: Test | None =
         "link": link,
         **_shade(cell.gain, most),
     }
+
+
+def _known(test: Test) -> list[str]:
+    """What is known about a difference, in phrases for a title."""
+    phrases = []
+    if test.over_runs is not None and test.adjusted is not None:
+        phrases.append(f"95 % interval over runs {_range(test.over_runs, 2)} ({test.runs[0]} and {test.runs[1]} runs)")
+        phrases.append(f"adjusted {p_values.equation(test.adjusted)}")
+    else:
+        phrases.append(f"not tested: {test.runs[0]} and {test.runs[1]} runs; a claim about the method {_need(test)}")
+    if test.over_examples is not None:
+        interval = _range(test.over_examples, 2)
+        phrases.append(f"95 % interval over examples {interval}, of these trainings, not of the method")
+    return phrases
+
+
+def _range(interval: Interval, digits: int = 1) -> str:
+    return f"{signed(interval.low, digits)} to {signed(interval.high, digits)}"
+
+
+def _need(test: Test) -> str:
+    """How many seeds per side the claim needs."""
+    if test.seeds_needed is None:
+        return "needs at least 3, better 5 seeds"
+    if test.seeds_needed > MANY_SEEDS:
+        return f"needs more than {MANY_SEEDS} seeds"
+    return f"needs about {test.seeds_needed} seeds"
 
 
 def _mean(score: float | None, gain: float | None, most: float) -> dict[str, Any]:
@@ -144,6 +168,24 @@ def _composite_means(composite: analysis.Composite, run: Run, most: float) -> li
         score = sum(cell.mean for cell in cells if cell) / len(cells)
         means.append(_mean(score, sum(gains) / len(gains) if run.has_baseline else None, most))
     return means
+
+
+def intervals(run: Run, tests: Tests) -> list[dict[str, Any]]:
+    """The intervals of the differences: one row per condition, one text per column ("–": no difference)."""
+    rows = []
+    for label in run.labels:
+        if label != BASELINE:
+            known = [tests.cells.get((label, i)) for i in range(len(run.table.columns))]
+            rows.append({"label": label, "cells": [_interval(test) if test is not None else "–" for test in known]})
+    return rows if tests.cells else []
+
+
+def _interval(test: Test) -> str:
+    """`+0.3 to +2.1` over runs; over examples where nothing is tested, with the seeds that a test would need."""
+    if test.over_runs is not None:
+        return _range(test.over_runs)
+    examples = [f"{_range(test.over_examples)} over examples"] if test.over_examples is not None else []
+    return "; ".join([*examples, _need(test)])
 
 
 # ---------------------------------------------------------------- benchmark averages, languages

@@ -154,7 +154,8 @@ def table(results: Results) -> Table:
         others = [language for language in languages if language != SOURCE_LANGUAGE]
         columns += [Column(target, results.metrics[target], tuple(g)) for g in (english, others) if g]
     per_seed = [
-        {label: _by_seed(by_target[c.target], label, c.languages) for label in results.intermediates} for c in columns
+        {label: language_means(by_target[c.target], label, c.languages) for label in results.intermediates}
+        for c in columns
     ]
     cells = {
         label: [_cell(seeds[label], seeds.get(BASELINE, {}) if label != BASELINE else {}) for seeds in per_seed]
@@ -163,7 +164,9 @@ def table(results: Results) -> Table:
     return Table(columns, cells, dict(results.missing), dict(results.remarks))
 
 
-def _by_seed(scores: Mapping[tuple[str, int, str], float], label: str, languages: Sequence[str]) -> dict[int, float]:
+def language_means(
+    scores: Mapping[tuple[str, int, str], float], label: str, languages: Sequence[str]
+) -> dict[int, float]:
     """The average over languages for each seed that has them all."""
     seeds = sorted({seed for name, seed, _ in scores if name == label})
     by_seed = {seed: [scores.get((label, seed, language), math.nan) for language in languages] for seed in seeds}
