@@ -42,9 +42,9 @@ def test_the_papers_nine_tasks_are_drawn_by_size_up_to_the_cap():
     whole = sum(CAPPED.values())
     assert shares == pytest.approx({name: size / whole for name, size in CAPPED.items()})
     assert shares["anli_plus"] == shares["mnli"] == shares["qqp"]
-    found = drawn(shares)
+    observed = drawn(shares)
     for name in PAPER:
-        assert found[name] == pytest.approx(shares[name], abs=0.01)
+        assert observed[name] == pytest.approx(shares[name], abs=0.01)
 
 
 def test_mlm_takes_its_own_share_whatever_its_size():
@@ -92,8 +92,8 @@ def test_every_task_has_its_own_batch_size_and_one_shape(tmp_path):
         "udpos": {"batch_size": 4, "max_length": 48},
         "mlm": {"batch_size": 6, "max_length": 48, "weight": 0.25},
     }
-    made = stage(tmp_path, tasks=tasks, train={"steps": 200, "sampling": {"kind": "uniform"}})
-    run = prepare(made, tmp_path, mesh=make_mesh((1, 1, 1), devices=jax.devices()[:1]))
+    resolved = stage(tmp_path, tasks=tasks, train={"steps": 200, "sampling": {"kind": "uniform"}})
+    run = prepare(resolved, tmp_path, mesh=make_mesh((1, 1, 1), devices=jax.devices()[:1]))
     stream = gather(run)[1].stream
     assert [len(shapes) for shapes in stream.shapes] == [1, 1, 1]  # so each compiles once
     seen = Counter(stream.task_name(i) for i in range(200))
