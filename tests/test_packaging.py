@@ -122,5 +122,5 @@ def test_no_tracked_file_names_a_place_on_someones_machine():
             ".cff",
             "",
         }:
-            found = place.search(path.read_text(errors="replace"))
-            assert not found, f"{name}: {found.group()}"
+            match = place.search(path.read_text(errors="replace"))
+            assert not match, f"{name}: {match.group()}"

@@ -42,7 +42,7 @@ def fake_train(monkeypatch):
     return train
 
 
-def said(capsys, *words):
+def run_cli(capsys, *words):
     """(exit status, standard output, standard error) of one command."""
     status = main([str(word) for word in words])
     out, err = capsys.readouterr()
@@ -50,7 +50,7 @@ def said(capsys, *words):
 
 
 def test_without_a_verb_the_verbs_are_listed(capsys):
-    status, out, _ = said(capsys)
+    status, out, _ = run_cli(capsys)
     assert status == 0
     for verb in ("run", "plan", "eval", "report", "submit", "score", "import", "export", "tasks", "data"):
         assert f"\n  {verb:<8} " in out
@@ -58,7 +58,7 @@ def test_without_a_verb_the_verbs_are_listed(capsys):
 
 @pytest.mark.parametrize("verb", list(cli.VERBS))
 def test_every_verb_explains_its_flags_with_an_example(capsys, verb):
-    status, out, _ = said(capsys, verb, "--help")
+    status, out, _ = run_cli(capsys, verb, "--help")
     assert status == 0 and cli.VERBS[verb].example in out
     for flag in cli.VERBS[verb].flags:
         assert f"--{flag.name}" in out and flag.about.split()[0] in out
@@ -79,7 +79,7 @@ def test_every_verb_explains_its_flags_with_an_example(capsys, verb):
     ],
 )
 def test_a_command_that_cannot_be_understood_is_one_line_and_status_2(capsys, words, match):
-    status, out, err = said(capsys, *words)
+    status, out, err = run_cli(capsys, *words)
     assert status == 2 and out == "" and match in err
     assert err.count("\n") == 1 and err.startswith("xtl: ")
 
@@ -98,20 +98,20 @@ def test_a_command_that_cannot_be_understood_is_one_line_and_status_2(capsys, wo
 )
 def test_a_config_that_cannot_work_is_one_line_and_status_1(capsys, config_file, words, match):
     config = [] if any(word.startswith("--config=") for word in words) else [f"--config={config_file}"]
-    status, _, err = said(capsys, "plan", *config, *words)
+    status, _, err = run_cli(capsys, "plan", *config, *words)
     assert status == 1 and match in err and err.count("\n") == 1
 
 
 def test_a_plan_without_its_data_says_so_and_a_run_is_refused(capsys, config_file):
     words = [f"--config={config_file}", "--config.data.source=files"]
-    status, out, _ = said(capsys, "plan", *words)
+    status, out, _ = run_cli(capsys, "plan", *words)
     assert status == 0 and "data not looked at (data.root is not set" in out
-    status, _, err = said(capsys, "run", *words)
+    status, _, err = run_cli(capsys, "run", *words)
     assert status == 1 and "data.root is not set" in err and err.count("\n") == 1
 
 
 def test_debug_adds_the_traceback(capsys):
-    _, _, err = said(capsys, "plan", "--config=nowhere.py", "--debug")
+    _, _, err = run_cli(capsys, "plan", "--config=nowhere.py", "--debug")
     assert "Traceback" in err and err.rstrip().splitlines()[-1].startswith("xtl: ")
 
 
@@ -127,20 +127,20 @@ def test_flags_follow_absl(capsys):
 def test_run_trains_prints_the_table_and_skips_what_is_done(capsys, tmp_path, config_file, fake_train):
     workdir = tmp_path / "w"
     words = ["run", f"--config={config_file}", f"--workdir={workdir}", f"--json={tmp_path}/r.json"]
-    status, out, _ = said(capsys, *words)
+    status, out, _ = run_cli(capsys, *words)
     assert status == 0 and len(fake_train.calls) == 4
     assert "xnli accuracy" in out and "mnli" in out and "none" in out
     assert str(workdir / "results.csv") in out and str(workdir / "report" / "index.html") in out
     assert (workdir / "report" / "report.md").exists()
     assert json.loads((tmp_path / "r.json").read_text())["failed"] == {}
     before = (workdir / "results.csv").read_bytes()
-    assert said(capsys, *words)[0] == 0 and len(fake_train.calls) == 4
+    assert run_cli(capsys, *words)[0] == 0 and len(fake_train.calls) == 4
     assert (workdir / "results.csv").read_bytes() == before
 
 
 def test_run_with_a_failed_stage_says_so_and_exits_1(capsys, tmp_path, config_file, fake_train):
     fake_train.fails = ("mnli",)
-    status, out, err = said(capsys, "run", f"--config={config_file}", f"--workdir={tmp_path}/w")
+    status, out, err = run_cli(capsys, "run", f"--config={config_file}", f"--workdir={tmp_path}/w")
     assert status == 1 and "none" in out
     assert "stage mnli failed: ValueError: mnli was told to fail" in err
     assert "stage mnli-xnli was not run: mnli failed" in err
@@ -148,15 +148,15 @@ def test_run_with_a_failed_stage_says_so_and_exits_1(capsys, tmp_path, config_fi
 
 def test_run_of_one_stage_runs_what_it_starts_from(capsys, tmp_path, config_file, fake_train):
     words = ["run", f"--config={config_file}", f"--workdir={tmp_path}/w"]
-    assert said(capsys, *words, "--stage=mnli")[0] == 0
+    assert run_cli(capsys, *words, "--stage=mnli")[0] == 0
     assert [name for name, *_ in fake_train.calls] == ["mlm", "mnli"]
-    status, _, err = said(capsys, *words, "--stage=mnly")
+    status, _, err = run_cli(capsys, *words, "--stage=mnly")
     assert status == 1 and "Did you mean 'mnli'?" in err
 
 
 def test_ctrl_c_is_one_line_and_status_130(capsys, tmp_path, config_file, fake_train):
     fake_train.interrupted_at = "mnli"
-    status, _, err = said(capsys, "run", f"--config={config_file}", f"--workdir={tmp_path}/w")
+    status, _, err = run_cli(capsys, "run", f"--config={config_file}", f"--workdir={tmp_path}/w")
     assert status == 130 and err.rstrip().endswith("xtl: interrupted; the same command goes on from here")
 
 
@@ -168,26 +168,26 @@ def test_preemption_is_status_143(capsys, tmp_path, config_file, monkeypatch):
         raise Preempted
 
     monkeypatch.setattr(xtl.training.loop, "train", told_to_stop)
-    assert said(capsys, "run", f"--config={config_file}", f"--workdir={tmp_path}/w")[0] == 143
+    assert run_cli(capsys, "run", f"--config={config_file}", f"--workdir={tmp_path}/w")[0] == 143
 
 
 def test_plan_shows_the_graph_and_its_cost_and_writes_nothing(capsys, tmp_path, config_file):
-    status, out, _ = said(
+    status, out, _ = run_cli(
         capsys, "plan", f"--config={config_file}", f"--workdir={tmp_path}/w", "--topology=v5e:4x4", "--price=2",
         f"--json={tmp_path}/plan.json",
     )  # fmt: skip
     assert status == 0 and not (tmp_path / "w").exists()
     assert "└ ○ mnli" in out and "mnli → xnli" in out and "chip-hours" in out
-    made = json.loads((tmp_path / "plan.json").read_text())
-    assert made["units"] == 4 and [s["name"] for s in made["stages"]] == ["mlm", "none-xnli", "mnli", "mnli-xnli"]
-    first = made["stages"][0]
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    assert plan["units"] == 4 and [s["name"] for s in plan["stages"]] == ["mlm", "none-xnli", "mnli", "mnli-xnli"]
+    first = plan["stages"][0]
     assert first["state"] == "pending" and first["cost"]["steps"] == 10 and first["cost"]["flops"] > 0
 
 
 def test_plan_shows_what_is_done(capsys, tmp_path, config_file, fake_train):
     words = [f"--config={config_file}", f"--workdir={tmp_path}/w"]
-    said(capsys, "run", *words, "--stage=mlm")
-    assert "✔ mlm" in said(capsys, "plan", *words)[1]
+    run_cli(capsys, "run", *words, "--stage=mlm")
+    assert "✔ mlm" in run_cli(capsys, "plan", *words)[1]
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_plan_shows_what_is_done(capsys, tmp_path, config_file, fake_train):
 )
 def test_plan_counts_the_chips_of_every_way_to_name_slices(capsys, tmp_path, config_file, topology, chips, peak):
     words = [f"--config={config_file}", f"--workdir={tmp_path}/w", f"--topology={topology}", "--mfu=0.0001"]
-    status, out, _ = said(capsys, "plan", *words, f"--json={tmp_path}/plan.json")
+    status, out, _ = run_cli(capsys, "plan", *words, f"--json={tmp_path}/plan.json")
     plan = json.loads((tmp_path / "plan.json").read_text())
     hours = sum(stage["cost"]["flops"] for stage in plan["stages"]) / (peak * 1e-4) / 3600
     assert status == 0 and plan["chip_hours"] == pytest.approx(hours)
@@ -210,37 +210,37 @@ def test_plan_counts_the_chips_of_every_way_to_name_slices(capsys, tmp_path, con
 
 
 def test_plan_names_an_unknown_chip(capsys, config_file):
-    status, _, err = said(capsys, "plan", f"--config={config_file}", "--topology=v5x:4x4")
+    status, _, err = run_cli(capsys, "plan", f"--config={config_file}", "--topology=v5x:4x4")
     assert status == 1 and "unknown chip 'v5x'. Did you mean 'v5" in err
 
 
 def test_report_is_made_again_from_the_results(capsys, tmp_path, config_file, fake_train):
     workdir = tmp_path / "w"
-    said(capsys, "run", f"--config={config_file}", f"--workdir={workdir}")
+    run_cli(capsys, "run", f"--config={config_file}", f"--workdir={workdir}")
     kept = (workdir / "results.csv").read_bytes()
     (workdir / "results.csv").unlink()
-    status, out, _ = said(capsys, "report", f"--workdir={workdir}")
+    status, out, _ = run_cli(capsys, "report", f"--workdir={workdir}")
     assert status == 0 and "xnli accuracy" in out and (workdir / "results.csv").read_bytes() == kept
-    status, _, err = said(capsys, "report", f"--workdir={tmp_path}/other")
+    status, _, err = run_cli(capsys, "report", f"--workdir={tmp_path}/other")
     assert status == 1 and "holds no run" in err
 
 
 def test_tasks_are_listed_with_sources_languages_and_sizes(capsys):
-    status, out, err = said(capsys, "tasks")
+    status, out, err = run_cli(capsys, "tasks")
     assert status == 0, err
     assert "squad_v1" in out and "87,599 / 10,570" in out
-    _, out, _ = said(capsys, "tasks", "--json=-")
+    _, out, _ = run_cli(capsys, "tasks", "--json=-")
     listed = {task["name"]: task for task in json.loads(out)}
     assert listed["xnli"]["trained_on"] == "mnli" and len(listed["xnli"]["languages"]) == 15
     assert "files" in listed["xnli"]["sources"] and listed["mlqa"]["sizes"]["test"]["de"] == 4517
-    status, _, err = said(capsys, "tasks", "--task=xnlu")
+    status, _, err = run_cli(capsys, "tasks", "--task=xnlu")
     assert status == 1 and "Did you mean 'xnli'" in err
 
 
 def test_a_verb_without_its_part_says_so(capsys, monkeypatch):
     verb = cli.Verb("xtl.cli.verbs.nowhere:go", "nothing", "xtl go")
     monkeypatch.setattr(cli, "VERBS", {**cli.VERBS, "go": verb})
-    status, _, err = said(capsys, "go")
+    status, _, err = run_cli(capsys, "go")
     assert status == 1 and "not part of this version" in err
 
 

@@ -17,17 +17,17 @@ from xtl.errors import XtlError
 from xtl.tasks import get_task
 
 
-def resolved(made=None, **stage):
+def resolved(pipeline=None, **stage):
     """The stages of a config, or of one built around a single stage."""
-    if made is None:
+    if pipeline is None:
         stage.setdefault("tasks", "mnli")
         stage.setdefault("train", {"steps": 10})
-        made = config.pipeline("one", encoder=config.encoder("tiny"), stages=[config.stage("s", **stage)])
-    return resolve(made, look=False).stages
+        pipeline = config.pipeline("one", encoder=config.encoder("tiny"), stages=[config.stage("s", **stage)])
+    return resolve(pipeline, look=False).stages
 
 
-def full(made, name):
-    return config.fingerprints(resolved(made))[name].full
+def full(pipeline, name):
+    return config.fingerprints(resolved(pipeline))[name].full
 
 
 # ---------------------------------------------------------------- golden files
@@ -52,8 +52,8 @@ def test_a_stage_is_complete_and_in_the_schemas_types():
 
 
 def test_the_order_of_stages_tasks_and_conditions_is_kept():
-    made = small_config()
-    assert list(made.stages)[:3] == ["mlm", "none-xnli", "none-xquad+mlqa"]
+    pipeline = small_config()
+    assert list(pipeline.stages)[:3] == ["mlm", "none-xnli", "none-xquad+mlqa"]
     mixed = resolved(tasks={"squad_v1": {}, "mnli": {}, "anli": {}})
     assert list(mixed["s"].tasks) == ["squad_v1", "mnli", "anli"]
 
@@ -75,14 +75,17 @@ def test_stages_inherit_encoder_data_and_system_and_may_differ():
         config.stage("a", tasks="mnli", train={"steps": 1}, data={"root": "elsewhere"}),
         config.stage("b", tasks="mnli", train={"steps": 1}, system={"mesh": {"fsdp": 2}}),
     ]
-    found = resolved(make(stages=stages, data={"root": "here"}, system={"log_every": 7}))
-    assert (found["a"].data.root, found["b"].data.root) == ("elsewhere", "here")
-    assert found["b"].system.mesh == MeshShape(data=-1, fsdp=2, tensor=1) and found["a"].system.log_every == 7
+    resolved_stages = resolved(make(stages=stages, data={"root": "here"}, system={"log_every": 7}))
+    assert (resolved_stages["a"].data.root, resolved_stages["b"].data.root) == ("elsewhere", "here")
+    assert (
+        resolved_stages["b"].system.mesh == MeshShape(data=-1, fsdp=2, tensor=1)
+        and resolved_stages["a"].system.log_every == 7
+    )
 
 
 def test_the_tokenizer_may_lie_under_the_data_root():
-    found = resolved(make(data={"root": "/d", "tokenizer": "{root}/tok"}))
-    assert found["s"].data.tokenizer == "/d/tok"
+    stages = resolved(make(data={"root": "/d", "tokenizer": "{root}/tok"}))
+    assert stages["s"].data.tokenizer == "/d/tok"
 
 
 def test_a_resolved_stage_is_frozen():
@@ -99,11 +102,11 @@ def test_the_seed_of_the_pipeline_moves_every_stage():
 
 
 def test_a_grid_is_conditions_times_targets_times_seeds():
-    made = small_config(seeds=(0, 1, 2))
-    assert len(made.stages) == 1 + 3 * (1 + 2 * 3)
-    one = made.stages["mnli-xnli-s2"]
+    pipeline = small_config(seeds=(0, 1, 2))
+    assert len(pipeline.stages) == 1 + 3 * (1 + 2 * 3)
+    one = pipeline.stages["mnli-xnli-s2"]
     assert (one.start, one.intermediate, one.seed, one.phase) == ("stage:mnli-s2", "mnli", 2, "target")
-    assert made.stages["none-tatoeba"].phase == "eval" and made.stages["none-tatoeba"].start == "stage:mlm"
+    assert pipeline.stages["none-tatoeba"].phase == "eval" and pipeline.stages["none-tatoeba"].start == "stage:mlm"
 
 
 def test_learning_rates_are_an_axis_of_the_grid():
@@ -123,10 +126,10 @@ def test_learning_rates_are_an_axis_of_the_grid():
 
 
 def test_targets_that_train_alike_share_a_stage():
-    found = config.targets({"xnli": {}, "xquad": {}, "mlqa": {"split": "dev"}, "tydiqa": {}, "tatoeba": {}})
-    assert list(found) == ["xnli", "xquad+mlqa", "tydiqa", "tatoeba"]
-    assert found["xquad+mlqa"]["evaluate"] == {"xquad": {}, "mlqa": {"split": "dev"}}
-    assert list(found["xquad+mlqa"]["tasks"]) == ["squad_v1"] and "tasks" not in found["tatoeba"]
+    targets = config.targets({"xnli": {}, "xquad": {}, "mlqa": {"split": "dev"}, "tydiqa": {}, "tatoeba": {}})
+    assert list(targets) == ["xnli", "xquad+mlqa", "tydiqa", "tatoeba"]
+    assert targets["xquad+mlqa"]["evaluate"] == {"xquad": {}, "mlqa": {"split": "dev"}}
+    assert list(targets["xquad+mlqa"]["tasks"]) == ["squad_v1"] and "tasks" not in targets["tatoeba"]
 
 
 def test_the_papers_matrix_has_as_many_stages_as_counted_by_hand():
@@ -134,7 +137,7 @@ def test_the_papers_matrix_has_as_many_stages_as_counted_by_hand():
     conditions = {"none": None, **{n: config.recipe(n, source="paper") for n in nine}}
     conditions["multi"] = config.intermediate(nine)
     targets = ["xnli", "pawsx", "udpos", "panx", "xquad", "mlqa", "tydiqa", "bucc2018", "tatoeba"]
-    made = config.pipeline(
+    pipeline = config.pipeline(
         "paper",
         encoder=config.encoder("large"),
         stages=config.grid(
@@ -142,8 +145,8 @@ def test_the_papers_matrix_has_as_many_stages_as_counted_by_hand():
         ),
     )
     # ten intermediate stages; eleven rows of xnli, pawsx, udpos, panx, xquad+mlqa, tydiqa, bucc2018, tatoeba
-    assert len(made.stages) == 10 + 11 * 8
-    assert len(resolved(made)) == len(made.stages)
+    assert len(pipeline.stages) == 10 + 11 * 8
+    assert len(resolved(pipeline)) == len(pipeline.stages)
 
 
 @pytest.mark.parametrize(
@@ -323,9 +326,9 @@ def test_a_model_folder_of_another_shape_is_named_before_anything_runs(tmp_path)
 def test_languages_that_a_world_adds_are_trained_and_evaluated_like_the_others():
     stage = config.stage("mlm", phase="mlm", tasks={"mlm": {"languages": ()}}, train={"steps": 1}, evaluate="tatoeba")
     added = {"more_languages": 3, "languages": {"qta": {"order": "SOV"}}}
-    found = resolve(make(stages=[stage], data={"source": "world", "world": added})).stages["mlm"]
-    assert len(found.tasks["mlm"].languages) == 14 and "qta" in found.tasks["mlm"].languages
-    assert set(found.evaluate["tatoeba"].languages) == set(found.tasks["mlm"].languages) - {"en"}
+    mlm = resolve(make(stages=[stage], data={"source": "world", "world": added})).stages["mlm"]
+    assert len(mlm.tasks["mlm"].languages) == 14 and "qta" in mlm.tasks["mlm"].languages
+    assert set(mlm.evaluate["tatoeba"].languages) == set(mlm.tasks["mlm"].languages) - {"en"}
 
 
 def test_world_languages_that_do_not_exist_are_named():
@@ -351,14 +354,14 @@ def config_file(tmp_path):
 
 
 def test_config_files_take_arguments_and_overrides(config_file):
-    made = config.load_config(
+    pipeline = config.load_config(
         f"{config_file}:steps=7,seeds=3+4,name=first",
         {"config.stages.first.train.learning_rate": "2e-4", "encoder.size": "tiny", "config.data.world.seed": "5"},
     )
-    stage = made.stages.first
+    stage = pipeline.stages.first
     assert (stage.train.steps, stage.seed, stage.train.learning_rate) == (7, 3, 2e-4)
-    found = resolve(made, look=False).stages["first"]
-    assert found.encoder.hidden == 128 and found.data.world["seed"] == 5
+    resolved_stage = resolve(pipeline, look=False).stages["first"]
+    assert resolved_stage.encoder.hidden == 128 and resolved_stage.data.world["seed"] == 5
 
 
 @pytest.mark.parametrize(
@@ -375,12 +378,12 @@ def test_config_files_take_arguments_and_overrides(config_file):
     ],
 )
 def test_overrides_are_read_in_the_type_of_the_key(path, value, expected):
-    made = make()
-    config.override(made, path, value)
-    found = made
+    pipeline = make()
+    config.override(pipeline, path, value)
+    node = pipeline
     for key in path.split("."):
-        found = found[key]
-    assert found == expected and type(found) is type(expected)
+        node = node[key]
+    assert node == expected and type(node) is type(expected)
 
 
 @pytest.mark.parametrize(

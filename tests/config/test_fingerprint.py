@@ -28,9 +28,9 @@ def test_fingerprints_ignore_names_machine_and_folders():
         ("stages.s.phase", "intermediate"),
         ("stages.s.select.patience", 7),  # select.every is 0: nothing is selected
     ):
-        made = make()
-        config.override(made, path, value)
-        assert full(made, "s") == reference, path
+        pipeline = make()
+        config.override(pipeline, path, value)
+        assert full(pipeline, "s") == reference, path
     renamed = make(stages=[config.stage("other", tasks="mnli", train={"steps": 10})])
     assert full(renamed, "other") == reference
 

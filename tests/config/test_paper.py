@@ -20,30 +20,30 @@ def graph(arg=""):
 
 def test_a_small_grid_counted_by_hand():
     # none, mnli, qqp, both together; two of them trained: 3 intermediate stages and 4 rows of 8 targets a seed
-    found = graph("intermediate=mnli+qqp,mlm=no,text=english,seeds=0+1")
-    assert len(found.stages) == 2 * (3 + 4 * 8)
+    paper = graph("intermediate=mnli+qqp,mlm=no,text=english,seeds=0+1")
+    assert len(paper.stages) == 2 * (3 + 4 * 8)
     # the baseline's two retrieval tasks train nothing: their second seed is the first
-    assert len(found.units) == len(found.stages) - 2
+    assert len(paper.units) == len(paper.stages) - 2
 
 
 def test_the_papers_matrix_counted_by_hand():
     # English: nine tasks and all nine, with and without MLM: 20. Translated: MNLI and SQuAD have public translations,
     # with and without MLM: 4. With the baseline 25 rows of 8 target stages: xquad and mlqa share a model.
-    found = graph()
-    assert len(found.stages) == 24 + 25 * 8 == len(found.units)
-    both = [name for name, stage in found.stages.items() if set(stage.evaluate) == {"xquad", "mlqa"}]
+    paper = graph()
+    assert len(paper.stages) == 24 + 25 * 8 == len(paper.units)
+    both = [name for name, stage in paper.stages.items() if set(stage.evaluate) == {"xquad", "mlqa"}]
     assert len(both) == 25
-    untrained = [name for name, stage in found.stages.items() if not stage.tasks]
-    assert len(untrained) == 2 * 25 and all(found.stages[n].phase == "eval" for n in untrained)
+    untrained = [name for name, stage in paper.stages.items() if not stage.tasks]
+    assert len(untrained) == 2 * 25 and all(paper.stages[n].phase == "eval" for n in untrained)
 
 
 def test_xtreme_r_has_its_own_targets_and_trains_xcopa_in_two_stages():
-    found = graph("benchmark=xtreme-r,mlm=no,text=english")
+    paper = graph("benchmark=xtreme-r,mlm=no,text=english")
     # xnli, xcopa (twice), udpos, panx, xquad+mlqa, tydiqa, tatoeba, mewslix, lareqa
-    assert len(found.stages) == 10 + 11 * 10
-    assert found.stages["mnli-xcopa"].start == "stage:mnli-xcopa-first"
-    assert list(found.stages["mnli-xcopa-first"].tasks) == ["socialiqa"]
-    assert list(found.stages["mnli-xcopa"].tasks) == ["copa"]
+    assert len(paper.stages) == 10 + 11 * 10
+    assert paper.stages["mnli-xcopa"].start == "stage:mnli-xcopa-first"
+    assert list(paper.stages["mnli-xcopa-first"].tasks) == ["socialiqa"]
+    assert list(paper.stages["mnli-xcopa"].tasks) == ["copa"]
 
 
 def test_the_rows_hold_the_papers_numbers():
@@ -66,18 +66,18 @@ def test_what_a_source_lacks_is_read_from_files():
 
 
 def test_the_world_has_a_counterpart_of_every_task():
-    found = Graph(resolve(config.load_config(f"{PAPER}:source=world,encoder=tiny")))
+    paper = Graph(resolve(config.load_config(f"{PAPER}:source=world,encoder=tiny")))
     # 20 English rows, MNLI, QQP and HellaSwag translated with and without MLM, the baseline; MLM pretraining first
-    assert len(found.stages) == 1 + 26 + 27 * 8
-    assert found.stages["mnli+translated"].tasks["mnli"].languages == ("qna", "qma", "qfa")
-    xnli = found.stages["none-xnli"]
+    assert len(paper.stages) == 1 + 26 + 27 * 8
+    assert paper.stages["mnli+translated"].tasks["mnli"].languages == ("qna", "qma", "qfa")
+    xnli = paper.stages["none-xnli"]
     assert xnli.evaluate["xnli"].languages == world_languages(get_task("xnli")) and xnli.start == "stage:mlm"
 
 
 def test_the_world_has_xtreme_r_too():
-    found = Graph(resolve(config.load_config(f"{PAPER}:source=world,encoder=tiny,benchmark=xtreme-r,mlm=no")))
+    paper = Graph(resolve(config.load_config(f"{PAPER}:source=world,encoder=tiny,benchmark=xtreme-r,mlm=no")))
     for name in ("lareqa", "mewslix"):
-        stage = found.stages[f"none-{name}"]
+        stage = paper.stages[f"none-{name}"]
         assert stage.tasks[name].languages == ("en",) and stage.evaluate[name].languages == world_languages()
 
 

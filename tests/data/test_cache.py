@@ -100,10 +100,10 @@ def test_encoding_in_chunks_changes_nothing(tmp_path, monkeypatch, task, languag
 
 
 def test_arrays_are_memory_maps_and_read_only(tmp_path):
-    made = encoded(tmp_path)
-    assert isinstance(made.ids.base, np.memmap)
+    part = encoded(tmp_path)
+    assert isinstance(part.ids.base, np.memmap)
     with pytest.raises(ValueError, match="read-only"):
-        made.ids[0] = 1
+        part.ids[0] = 1
 
 
 def test_progress_counts_examples(tmp_path, monkeypatch):
@@ -282,8 +282,8 @@ def test_remote_cache_is_refused():
 def _build(folder, barrier, results):
     built = []
     barrier.wait(60)
-    made = encoded(folder, "mlm", "de", progress=lambda done, total: built.append(done))
-    results.put((bool(built), int(made.ids.sum()), len(made)))
+    part = encoded(folder, "mlm", "de", progress=lambda done, total: built.append(done))
+    results.put((bool(built), int(part.ids.sum()), len(part)))
 
 
 @pytest.mark.procs

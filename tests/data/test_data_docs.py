@@ -34,5 +34,5 @@ def test_every_trap_of_the_page_has_a_test_named_after_it():
 
 
 def test_records_name_translated_training_data():
-    made = record(catalog()["mnli"])
-    assert "sw" in made["languages_translated"] and made["languages"] == ["en"]
+    entry = record(catalog()["mnli"])
+    assert "sw" in entry["languages_translated"] and entry["languages"] == ["en"]

@@ -22,8 +22,8 @@ def examine(*names, root=FIXTURES / "original", **more):
     return doctor.examine([get_task(n) for n in names], data(root, **more))
 
 
-def one(found, language, split):
-    return next(c for c in found.checked if (c.language, c.split) == (language, split))
+def one(report, language, split):
+    return next(c for c in report.checked if (c.language, c.split) == (language, split))
 
 
 def write(root, path, text):
@@ -48,8 +48,8 @@ SWAPPED = {"contradiction": "entailment", "entailment": "contradiction"}
 
 
 def test_all_fixtures_are_good_and_what_is_absent_is_listed():
-    found = doctor.examine(list(catalog().values()), data())
-    bad = {(c.task, c.language, c.split, *c.bad) for c in found.checked if c.bad}
+    report = doctor.examine(list(catalog().values()), data())
+    bad = {(c.task, c.language, c.split, *c.bad) for c in report.checked if c.bad}
     # the fixtures are small: dev and test share their sentences with train, and no line of sw text is held out
     assert {b[:3] for b in bad} <= {
         ("pawsx", "en", "dev"),
@@ -73,8 +73,8 @@ def test_all_fixtures_are_good_and_what_is_absent_is_listed():
         ("anli", "en", "dev"),
         ("anli_plus", "en", "dev"),
     }
-    assert found.absent["xnli"]["test"] == ["ar", "bg", "el", "es", "fr", "hi", "ru", "th", "tr", "ur", "vi", "zh"]
-    json.dumps(found.to_json())
+    assert report.absent["xnli"]["test"] == ["ar", "bg", "el", "es", "fr", "hi", "ru", "th", "tr", "ur", "vi", "zh"]
+    json.dumps(report.to_json())
 
 
 def test_right_label_order_passes(tmp_path):
@@ -84,9 +84,9 @@ def test_right_label_order_passes(tmp_path):
 
 def test_wrong_label_order_is_seen_on_known_pairs(tmp_path):
     nli(tmp_path, SWAPPED)
-    found = examine("xnli", root=tmp_path)
-    assert not found.good
-    (negation, equal) = one(found, "en", "test").bad
+    report = examine("xnli", root=tmp_path)
+    assert not report.good
+    (negation, equal) = one(report, "en", "test").bad
     assert (
         "negation in the second part only should mostly be 'contradiction', but 30 of 30 are 'entailment'" in negation
     )
@@ -100,16 +100,16 @@ def test_labels_unlike_the_english_ones_of_the_same_ids_are_bad_if_many(tmp_path
             rows[language].append(f"{i}\t{language} eins {i}\t{language} zwei {i}\t{label}")
     for language, lines in rows.items():
         write(tmp_path, f"pawsx/x-final/{language}/test_2k.tsv", "\n".join(lines) + "\n")
-    found = examine("pawsx", root=tmp_path)
-    assert one(found, "de", "test").bad == ["40 of 40 labels differ from those of the same ids in English"]
-    assert one(found, "fr", "test").notes["labels unlike those of the same ids in English"] == "1 of 40"
+    report = examine("pawsx", root=tmp_path)
+    assert one(report, "de", "test").bad == ["40 of 40 labels differ from those of the same ids in English"]
+    assert one(report, "fr", "test").notes["labels unlike those of the same ids in English"] == "1 of 40"
 
 
 def test_wrong_tag_order_is_seen_on_punctuation_and_inside_entities(tmp_path):
     write(tmp_path, "udpos/xtreme/train-en.tsv", "boat\tNOUN\n.\tX\n\n" * 30)
     write(tmp_path, "panx/xtreme/train-en.tsv", "Ada\tB-PER\nKrog\tI-LOC\n\n" * 30)
-    found = examine("udpos", "panx", root=tmp_path)
-    udpos, panx = found.checked
+    report = examine("udpos", "panx", root=tmp_path)
+    udpos, panx = report.checked
     assert udpos.bad == ["label order looks wrong: punctuation marks should mostly be 'PUNCT', but 30 of 30 are 'X'"]
     assert "began with B-PER should mostly be 'I-PER', but 30 of 30 are 'I-LOC'" in panx.bad[0]
 
@@ -124,62 +124,62 @@ def test_misplaced_answers_are_bad_if_many_and_noted_if_few(tmp_path):
 
     write(tmp_path, "mlqa/MLQA_V1/test/test-context-de-question-de.json", questions(40))
     write(tmp_path, "mlqa/MLQA_V1/test/test-context-es-question-es.json", questions(4))
-    found = examine("mlqa", root=tmp_path)
-    assert one(found, "de", "test").bad == ["40 of 40 answer offsets wrong, 0 answers not in their context"]
-    assert not one(found, "es", "test").bad
-    assert "answer offsets repaired, answers not in the context" in one(found, "es", "test").notes
+    report = examine("mlqa", root=tmp_path)
+    assert one(report, "de", "test").bad == ["40 of 40 answer offsets wrong, 0 answers not in their context"]
+    assert not one(report, "es", "test").bad
+    assert "answer offsets repaired, answers not in the context" in one(report, "es", "test").notes
 
 
 def test_damaged_file_is_a_finding_that_names_it_and_the_rest_is_examined(tmp_path):
     shutil.copytree(FIXTURES / "original" / "mlqa", tmp_path / "mlqa")
     file = tmp_path / "mlqa/MLQA_V1/test/test-context-de-question-de.json"
     file.write_text(file.read_text()[:200])
-    found = examine("mlqa", root=tmp_path)
-    assert not found.good
-    assert f"{file}: truncated JSON" in one(found, "de", "test").bad[0]
-    assert one(found, "zh", "test").examples == 1 and not one(found, "zh", "test").bad
+    report = examine("mlqa", root=tmp_path)
+    assert not report.good
+    assert f"{file}: truncated JSON" in one(report, "de", "test").bad[0]
+    assert one(report, "zh", "test").examples == 1 and not one(report, "zh", "test").bad
 
 
 def test_repeats_and_contradicting_repeats_are_counted(tmp_path):
     row = '{{"premise": "p", "choice1": "a", "choice2": "b", "question": "cause", "label": {}, "idx": {}}}\n'
     write(tmp_path, "copa/COPA/val.jsonl", row.format(0, 1) + row.format(0, 2) + row.format(1, 3))
-    found = examine("copa", root=tmp_path)
-    assert one(found, "en", "dev").notes["repeated inputs"] == "2 (1 with different answers)"
+    report = examine("copa", root=tmp_path)
+    assert one(report, "en", "dev").notes["repeated inputs"] == "2 (1 with different answers)"
 
 
 def test_overlap_of_training_and_evaluation_is_bad(tmp_path):
     row = '{{"premise": "p{}", "choice1": "a", "choice2": "b", "question": "cause", "label": 0, "idx": 1}}\n'
     write(tmp_path, "copa/COPA/train.jsonl", "".join(row.format(i) for i in range(30)))
     write(tmp_path, "copa/COPA/val.jsonl", "".join(row.format(i) for i in range(20, 40)))
-    found = examine("copa", root=tmp_path)
-    assert one(found, "en", "dev").bad == ["10 of 20 examples (50.0%) are in the training set, too"]
+    report = examine("copa", root=tmp_path)
+    assert one(report, "en", "dev").bad == ["10 of 20 examples (50.0%) are in the training set, too"]
 
 
 def test_gold_only_bucc_is_named_as_incomplete():
-    found = examine("bucc2018", root=FIXTURES / "xtreme")
-    assert not found.checked and not found.good
-    (files,) = found.incomplete.values()
-    assert list(found.incomplete) == ["bucc2018 de dev"] and files[0].endswith("de-en.dev.gold")
+    report = examine("bucc2018", root=FIXTURES / "xtreme")
+    assert not report.checked and not report.good
+    (files,) = report.incomplete.values()
+    assert list(report.incomplete) == ["bucc2018 de dev"] and files[0].endswith("de-en.dev.gold")
 
 
 def test_trap_15_4_corpora_that_are_only_the_gold_pairs_are_bad(tmp_path):
     for side in ("de", "en"):
         write(tmp_path, f"bucc2018/de-en/de-en.sample.{side}", f"{side}-1\teins\n{side}-2\tzwei\n")
     write(tmp_path, "bucc2018/de-en/de-en.sample.gold", "de-1\ten-1\nde-2\ten-2\n")
-    found = examine("bucc2018", root=tmp_path)
-    assert "nothing to mine" in one(found, "de", "dev").bad[0]
+    report = examine("bucc2018", root=tmp_path)
+    assert "nothing to mine" in one(report, "de", "dev").bad[0]
 
 
 def test_part_of_the_data_is_a_note_and_hidden_labels_are_a_note():
-    found = examine("mnli")
-    assert one(found, "en", "train").notes == {"a part of the data": "4 of 392,702"}
-    assert "labels hidden: can be predicted, not scored" in one(found, "en", "test").notes
-    assert found.good
+    report = examine("mnli")
+    assert one(report, "en", "train").notes == {"a part of the data": "4 of 392,702"}
+    assert "labels hidden: can be predicted, not scored" in one(report, "en", "test").notes
+    assert report.good
 
 
 def test_nothing_there_is_not_good(tmp_path):
-    found = examine("xquad", root=tmp_path)
-    assert not found.good and found.absent["xquad"]["test"] == list(get_task("xquad").languages)
+    report = examine("xquad", root=tmp_path)
+    assert not report.good and report.absent["xquad"]["test"] == list(get_task("xquad").languages)
 
 
 def test_progress_names_each_split():
@@ -215,8 +215,8 @@ def test_packing_what_is_missing_says_what_to_download(tmp_path):
 def test_packed_hub_tables_are_read_without_a_server(tmp_path, monkeypatch):
     from datasets import Dataset
 
-    made = Dataset.from_list([{"premise": "a", "hypothesis": "b", "label": 1}])
-    monkeypatch.setattr(hub, "download", lambda *a, **k: made)
+    packed = Dataset.from_list([{"premise": "a", "hypothesis": "b", "label": 1}])
+    monkeypatch.setattr(hub, "download", lambda *a, **k: packed)
     pack.pack([(get_task("xnli"), "sw", "test")], Data(source="hub"), tmp_path)
     monkeypatch.setattr(hub, "download", lambda *a, **k: pytest.fail("asked a server"))
     loaded = sources.load(get_task("xnli"), "sw", "test", Data(source="hub", root=str(tmp_path)))
@@ -262,7 +262,7 @@ def test_verb_packs(tmp_path, capsys):
 
 def test_the_synthetic_languages_are_not_held_against_the_published_set():
     world = {"more_languages": 2, "dev": 20, "test": 20}
-    found = doctor.examine([get_task("xnli"), get_task("tatoeba")], Data(source="world", world=world))
-    assert not found.absent and not found.incomplete
-    assert {c.language for c in found.checked if c.task == "xnli"} >= {"en", "qfc", "qga", "qgb"}
-    assert all(c.expected is None and not c.bad for c in found.checked)
+    report = doctor.examine([get_task("xnli"), get_task("tatoeba")], Data(source="world", world=world))
+    assert not report.absent and not report.incomplete
+    assert {c.language for c in report.checked if c.task == "xnli"} >= {"en", "qfc", "qga", "qgb"}
+    assert all(c.expected is None and not c.bad for c in report.checked)

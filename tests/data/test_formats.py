@@ -11,7 +11,7 @@ from xtl.task import UPOS, Tagged, Text
 TAGS = Labels("udpos", UPOS)
 
 
-def found(*paths, language="en", split="train", **options):
+def split_files(*paths, language="en", split="train", **options):
     return SplitFiles(tuple(paths), language, split, language, options)
 
 
@@ -122,15 +122,15 @@ def make_span(context, answers, split="train"):
 
 
 def test_wrong_offset_moves_to_the_nearest_occurrence():
-    made, dropped = make_span("ab ab ab", [("ab", 4)])
-    assert made.answers == (("ab", 3),)
+    question, dropped = make_span("ab ab ab", [("ab", 4)])
+    assert question.answers == (("ab", 3),)
     assert dropped == {"answer offset repaired": 1}
 
 
 def test_answer_that_does_not_occur_is_dropped_from_training_and_kept_elsewhere():
     assert make_span("ab", [("xy", 0)]) == (None, {"answer not in the context": 1})
-    made, dropped = make_span("ab", [("xy", 0)], split="test")
-    assert made.answers == (("xy", -1),)
+    question, dropped = make_span("ab", [("xy", 0)], split="test")
+    assert question.answers == (("xy", -1),)
     assert dropped == {"answer not in the context": 1}
 
 
@@ -151,12 +151,12 @@ def test_answer_without_offset_names_the_question(tmp_path):
         '"qas": [{"id": "q9", "question": "?", "answers": [{"text": "c"}]}]}]}]}',
     )
     with pytest.raises(XtlError, match=r"q\.json: id q9: an answer needs a text and an integer answer_start"):
-        squad.read()(found(path))
+        squad.read()(split_files(path))
 
 
 def test_json_that_is_not_squad_says_so(tmp_path):
     with pytest.raises(XtlError, match=r"q\.json: not SQuAD's JSON layout: no list 'data'"):
-        squad.read()(found(write(tmp_path / "q.json", "[1]")))
+        squad.read()(split_files(write(tmp_path / "q.json", "[1]")))
 
 
 # ---------------------------------------------------------------- tags
@@ -164,7 +164,7 @@ def test_json_that_is_not_squad_says_so(tmp_path):
 
 def test_words_keep_colons_and_odd_white_space(tmp_path):
     path = write(tmp_path / "t", "sw:7:30\tNUM\nsw:\u00a0\tPUNCT\nsw:a\u2028b\tNOUN\n\n\nsw:x\tX\n")
-    (first, second) = columns.read(TAGS, prefixed=True)(found(path)).examples
+    (first, second) = columns.read(TAGS, prefixed=True)(split_files(path)).examples
     assert first.words == ("7:30", "", "a\u2028b")
     assert second == Tagged("1", ("x",), (UPOS.index("X"),))
 
@@ -172,30 +172,30 @@ def test_words_keep_colons_and_odd_white_space(tmp_path):
 def test_unknown_tag_names_the_line(tmp_path):
     path = write(tmp_path / "t.tsv", "a\tNOUN\nb\tNUON\n")
     with pytest.raises(XtlError, match=r"t\.tsv:2: label 'NUON' is unknown to task udpos"):
-        columns.read(TAGS)(found(path))
+        columns.read(TAGS)(split_files(path))
 
 
 def test_only_test_files_come_without_tags(tmp_path):
     path = write(tmp_path / "t.tsv", "a\nb\n\n")
-    assert columns.read(TAGS)(found(path, split="test")).examples == [Tagged("0", ("a", "b"), None)]
+    assert columns.read(TAGS)(split_files(path, split="test")).examples == [Tagged("0", ("a", "b"), None)]
     with pytest.raises(XtlError, match=r"t\.tsv:1: a word without a tag"):
-        columns.read(TAGS)(found(path, split="dev"))
+        columns.read(TAGS)(split_files(path, split="dev"))
 
 
 def test_a_test_sentence_with_some_tags_missing_is_refused(tmp_path):
     with pytest.raises(XtlError, match=r"t\.tsv:2: a word without a tag"):
-        columns.read(TAGS)(found(write(tmp_path / "t.tsv", "a\tX\nb\n\n"), split="test"))
+        columns.read(TAGS)(split_files(write(tmp_path / "t.tsv", "a\tX\nb\n\n"), split="test"))
 
 
 def test_conllu_row_out_of_order_names_the_line(tmp_path):
     row = "\t".join(["2", "a", "a", "X", "_", "_", "0", "root", "_", "_"])
     with pytest.raises(XtlError, match=r"t\.conllu:1: id '2' or head '0' is out of order"):
-        conllu.read(TAGS)(found(write(tmp_path / "t.conllu", row + "\n\n"), fusion=True))
+        conllu.read(TAGS)(split_files(write(tmp_path / "t.conllu", row + "\n\n"), fusion=True))
 
 
 def test_conllu_short_row_names_the_line(tmp_path):
     with pytest.raises(XtlError, match=r"t\.conllu:2: 3 columns, expected the 10 of CoNLL-U"):
-        conllu.read(TAGS)(found(write(tmp_path / "t.conllu", "# text\n1\ta\tX\n"), fusion=True))
+        conllu.read(TAGS)(split_files(write(tmp_path / "t.conllu", "# text\n1\ta\tX\n"), fusion=True))
 
 
 def test_depth_of_a_cycle_is_finite():
@@ -236,7 +236,7 @@ def test_withheld_sentences_are_those_with_at_most_one_word_left():
 
 def test_plain_text_is_read_lazily_and_splits_are_disjoint(tmp_path):
     path = write(tmp_path / "fi.txt", "".join(f"rivi {i} 🛶\n" for i in range(500)) + "\n \nrivi 3 🛶\nviimeinen")
-    train, dev = (plain.read_lines(found(path, language="fi", split=s)) for s in ("train", "dev"))
+    train, dev = (plain.read_lines(split_files(path, language="fi", split=s)) for s in ("train", "dev"))
     texts = [t.text for t in train.examples] + [t.text for t in dev.examples]
     assert sorted(texts) == sorted([*(f"rivi {i} 🛶" for i in range(500)), "viimeinen"])
     assert 1 <= len(dev.examples) <= 30
@@ -247,7 +247,7 @@ def test_plain_text_is_read_lazily_and_splits_are_disjoint(tmp_path):
 
 def test_plain_text_that_is_not_utf8_names_the_line_when_it_is_reached(tmp_path):
     path = write(tmp_path / "fi.txt", b"hyv\xe4\xe4\n" * 1 + b"fine\n")
-    examples = plain.read_lines(found(path, language="fi")).examples
+    examples = plain.read_lines(split_files(path, language="fi")).examples
     with pytest.raises(XtlError, match=r"fi\.txt:1: not UTF-8"):
         list(examples)
 

@@ -271,16 +271,16 @@ def checkpoint(hub, tmp_path_factory):
 
 def test_encoder_is_imported_by_its_id_from_a_hub_that_hesitates(hub, client, checkpoint):
     faults = [hub.fail("GET /api/models/FacebookAI/xlm-roberta-tiny", 503), hub.fail("safetensors", "drop")]
-    made = client.ask("encoder", name="FacebookAI/xlm-roberta-tiny")["made"]
-    assert (made["hidden"], made["layers"]) == (32, 2)
-    assert made["sum"] == pytest.approx(checkpoint, rel=1e-5)
+    encoder = client.ask("encoder", name="FacebookAI/xlm-roberta-tiny")["made"]
+    assert (encoder["hidden"], encoder["layers"]) == (32, 2)
+    assert encoder["sum"] == pytest.approx(checkpoint, rel=1e-5)
     assert not hub.asked("pytorch_model.bin")
     assert not any(fault.times for fault in faults), "each befell the import"
 
 
 def test_tokenizer_is_loaded_by_its_id(client, checkpoint):
-    made = client.ask("tokenizer", name="FacebookAI/xlm-roberta-tiny", text="the cat sat")
-    assert made["made"] == small_tokenizer().encode_ids_batch(["the cat sat"])[0].tolist()
+    tokenizer = client.ask("tokenizer", name="FacebookAI/xlm-roberta-tiny", text="the cat sat")
+    assert tokenizer["made"] == small_tokenizer().encode_ids_batch(["the cat sat"])[0].tolist()
 
 
 def test_unknown_checkpoints_are_one_line(client, checkpoint):

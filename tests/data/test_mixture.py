@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.stages import MNLI, stage
 from xtl.config import schema
-from xtl.config.completion import task_weights
+from xtl.config.completion import task_weights, with_steps
 from xtl.config.recipes import PAPER, intermediate
 from xtl.data import order
 
@@ -25,6 +25,7 @@ SIZES = {
     "commonsenseqa": 9_741,
 }
 CAPPED = {name: min(size, 131_072) for name, size in SIZES.items()}
+BATCHES = {name: size / PAPER[name][0] for name, size in CAPPED.items()}
 
 
 def complete(fields):
@@ -39,12 +40,25 @@ def drawn(shares, steps=40_000, seed=3):
 
 def test_the_papers_nine_tasks_are_drawn_by_size_up_to_the_cap():
     shares = task_weights(complete(intermediate(PAPER)), SIZES)
-    whole = sum(CAPPED.values())
-    assert shares == pytest.approx({name: size / whole for name, size in CAPPED.items()})
+    whole = sum(BATCHES.values())
+    assert shares == pytest.approx({name: batches / whole for name, batches in BATCHES.items()})
     assert shares["anli_plus"] == shares["mnli"] == shares["qqp"]
-    found = drawn(shares)
+    observed = drawn(shares)
     for name in PAPER:
-        assert found[name] == pytest.approx(shares[name], abs=0.01)
+        assert observed[name] == pytest.approx(shares[name], abs=0.01)
+
+
+@pytest.mark.parametrize("mlm", [False, True])
+def test_an_epoch_of_the_papers_mixture_is_one_pass_over_every_task_up_to_the_cap(mlm):
+    fields, sizes = complete(intermediate(PAPER, mlm=mlm)), {**SIZES, "mlm": 10**6}
+    steps, shares = with_steps(fields, sizes).train.steps, task_weights(fields, sizes)
+    for name, size in CAPPED.items():
+        assert steps * shares[name] * PAPER[name][0] / size == pytest.approx(3.0, rel=1e-3)
+
+
+def test_tasks_of_one_batch_size_are_drawn_by_size_as_jiant_does():
+    fields = complete({"tasks": {"mnli": {}, "qqp": {}}, "train": {}})
+    assert task_weights(fields, {"mnli": 900, "qqp": 100}) == pytest.approx({"mnli": 0.9, "qqp": 0.1})
 
 
 def test_mlm_takes_its_own_share_whatever_its_size():
@@ -52,7 +66,7 @@ def test_mlm_takes_its_own_share_whatever_its_size():
     for documents in (10, 10**9):
         shares = task_weights(fields, {**SIZES, "mlm": documents})
         assert shares["mlm"] == pytest.approx(0.2)
-        assert shares["mnli"] == pytest.approx(0.8 * CAPPED["mnli"] / sum(CAPPED.values()))
+        assert shares["mnli"] == pytest.approx(0.8 * BATCHES["mnli"] / sum(BATCHES.values()))
     assert drawn(shares)["mlm"] == pytest.approx(0.2, abs=0.01)
 
 
@@ -92,8 +106,8 @@ def test_every_task_has_its_own_batch_size_and_one_shape(tmp_path):
         "udpos": {"batch_size": 4, "max_length": 48},
         "mlm": {"batch_size": 6, "max_length": 48, "weight": 0.25},
     }
-    made = stage(tmp_path, tasks=tasks, train={"steps": 200, "sampling": {"kind": "uniform"}})
-    run = prepare(made, tmp_path, mesh=make_mesh((1, 1, 1), devices=jax.devices()[:1]))
+    resolved = stage(tmp_path, tasks=tasks, train={"steps": 200, "sampling": {"kind": "uniform"}})
+    run = prepare(resolved, tmp_path, mesh=make_mesh((1, 1, 1), devices=jax.devices()[:1]))
     stream = gather(run)[1].stream
     assert [len(shapes) for shapes in stream.shapes] == [1, 1, 1]  # so each compiles once
     seen = Counter(stream.task_name(i) for i in range(200))

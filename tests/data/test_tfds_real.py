@@ -255,9 +255,9 @@ def test_unprepared_tables_are_named_with_the_command(folder, monkeypatch):
         raise ModuleNotFoundError("No module named 'tensorflow'")
 
     monkeypatch.setattr(library, "builder", absent)
-    with pytest.raises(XtlError, match=r"paws_x_wiki/es is not prepared.*, xtreme_pawsx/es$") as found:
+    with pytest.raises(XtlError, match=r"paws_x_wiki/es is not prepared.*, xtreme_pawsx/es$") as caught:
         load(folder, "pawsx", "es", "train")
-    assert "tfds build paws_x_wiki/es --file_format=array_record" in str(found.value)
+    assert "tfds build paws_x_wiki/es --file_format=array_record" in str(caught.value)
 
 
 def test_damaged_files_are_one_line(tmp_path):

@@ -125,10 +125,10 @@ def test_centring_removes_what_tells_the_languages_apart():
 
 def test_a_sweep_scores_every_layer_and_pooling_of_one_pass():
     layers = np.stack([vectors(noise=9), vectors(), vectors(noise=9)], axis=1)
-    found = sweep(TATOEBA, EXAMPLES, {"vectors_spld": np.stack([layers, layers[:, ::-1]], axis=1)}, GOLD)
-    assert list(found) == ["mean", "mean, centred", "cls", "cls, centred"]
-    assert all(len(scores) == 3 for scores in found.values())
-    assert found["mean"][1] == found["cls, centred"][1] == 100 > found["mean"][0]
+    by_pooling = sweep(TATOEBA, EXAMPLES, {"vectors_spld": np.stack([layers, layers[:, ::-1]], axis=1)}, GOLD)
+    assert list(by_pooling) == ["mean", "mean, centred", "cls", "cls, centred"]
+    assert all(len(scores) == 3 for scores in by_pooling.values())
+    assert by_pooling["mean"][1] == by_pooling["cls, centred"][1] == 100 > by_pooling["mean"][0]
 
 
 def test_mined_pairs_use_the_threshold_of_the_development_data():

@@ -35,8 +35,8 @@ HF = {"pair": {"head": "hf"}, "choice": {"head": "hf"}}
 
 def toy(family, labels=None, **options):
     labels = {"pair": NLI, "tag": ("B-LOC", "I-LOC", "O")}.get(family, ()) if labels is None else labels
-    made = {"name": "toy", "about": "", "languages": (), "splits": (), "metric": ""}
-    return Task(**made, family=family, labels=labels, options=HF.get(family, {}) | options)
+    fields = {"name": "toy", "about": "", "languages": (), "splits": (), "metric": ""}
+    return Task(**fields, family=family, labels=labels, options=HF.get(family, {}) | options)
 
 
 def described(task):
@@ -210,7 +210,7 @@ def trained(folder, *tasks):
     return params
 
 
-def said(capsys, *words):
+def run_cli(capsys, *words):
     status = main([str(word) for word in words])
     return status, *capsys.readouterr()
 
@@ -218,11 +218,11 @@ def said(capsys, *words):
 @pytest.mark.parametrize("task", ["mnli", "panx"])
 def test_a_trained_head_goes_out_and_comes_back_by_command(task, tmp_path, capsys):
     params = trained(tmp_path / "ours", task)
-    status, out, _ = said(capsys, "export", f"--checkpoint={tmp_path / 'ours'}", f"--out={tmp_path / 'hf'}")
+    status, out, _ = run_cli(capsys, "export", f"--checkpoint={tmp_path / 'ours'}", f"--out={tmp_path / 'hf'}")
     assert status == 0 and f"head     {task}\n" in out
     assert not any("pooler" in name for name in load_file(tmp_path / "hf" / "model.safetensors"))
     words = (f"--model={tmp_path / 'hf'}", f"--out={tmp_path / 'again'}", f"--task={task}")
-    status, out, _ = said(capsys, "import", *words)
+    status, out, _ = run_cli(capsys, "import", *words)
     assert status == 0 and f"heads    {task}\n" in out and "made at random: pooler/bias, pooler/kernel" in out
     about = checkpoint.describe(tmp_path / "again")
     assert about["heads"] == {task: HEADS[task]}
@@ -234,7 +234,7 @@ def test_a_trained_head_goes_out_and_comes_back_by_command(task, tmp_path, capsy
 
 def test_the_only_head_that_fits_is_exported_and_the_others_are_named(tmp_path, capsys):
     trained(tmp_path / "ours", "hellaswag", "panx", "lareqa")
-    status, out, _ = said(capsys, "export", f"--checkpoint={tmp_path / 'ours'}", f"--out={tmp_path / 'hf'}")
+    status, out, _ = run_cli(capsys, "export", f"--checkpoint={tmp_path / 'ours'}", f"--out={tmp_path / 'hf'}")
     assert status == 0 and "head     panx\n" in out and "left out hellaswag, lareqa\n" in out
     assert "the head of hellaswag has the pooler below" in out and "lareqa (family dual) has no counterpart" in out
     assert config_of(tmp_path / "hf")["architectures"] == ["XLMRobertaForTokenClassification"]
@@ -244,7 +244,7 @@ def test_none_or_nothing_that_fits_exports_the_encoder_alone(tmp_path, capsys):
     for tasks, words in ((("panx",), ["--head=none"]), (("lareqa",), [])):
         ours, there = tmp_path / tasks[0], tmp_path / f"{tasks[0]}-hf"
         trained(ours, *tasks)
-        status, out, _ = said(capsys, "export", f"--checkpoint={ours}", f"--out={there}", *words)
+        status, out, _ = run_cli(capsys, "export", f"--checkpoint={ours}", f"--out={there}", *words)
         assert status == 0 and "head     none\n" in out and f"left out {tasks[0]}\n" in out
         assert config_of(there)["architectures"] == ["XLMRobertaModel"]
         assert "pooler.dense.weight" in load_file(there / "model.safetensors")
@@ -260,7 +260,7 @@ def test_none_or_nothing_that_fits_exports_the_encoder_alone(tmp_path, capsys):
 )
 def test_a_head_that_cannot_be_exported_is_one_line(tmp_path, capsys, words, match):
     trained(tmp_path / "ours", "mnli", "panx", "lareqa")
-    status, _, err = said(capsys, "export", f"--checkpoint={tmp_path / 'ours'}", f"--out={tmp_path / 'hf'}", *words)
+    status, _, err = run_cli(capsys, "export", f"--checkpoint={tmp_path / 'ours'}", f"--out={tmp_path / 'hf'}", *words)
     assert status == 1 and match in err and err.count("\n") == 1 and not (tmp_path / "hf").exists()
 
 
@@ -275,15 +275,15 @@ def test_a_head_that_cannot_be_exported_is_one_line(tmp_path, capsys, words, mat
 )
 def test_a_head_that_cannot_be_imported_is_one_line(tmp_path, capsys, words, match):
     _, folder = save(tmp_path / "hf", toy("pair"))
-    status, _, err = said(capsys, "import", f"--model={folder}", f"--out={tmp_path / 'ours'}", *words)
+    status, _, err = run_cli(capsys, "import", f"--model={folder}", f"--out={tmp_path / 'ours'}", *words)
     assert status == 1 and match in err and err.count("\n") == 1 and not (tmp_path / "ours").exists()
 
 
 def test_an_mlm_head_is_imported_and_exported_without_being_named(tmp_path, capsys):
     _, folder = save(tmp_path / "hf", toy("mlm"))
     ours, again = tmp_path / "ours", tmp_path / "again"
-    assert said(capsys, "import", f"--model={folder}", f"--out={ours}")[0] == 0
-    status, out, _ = said(capsys, "export", f"--checkpoint={ours}", f"--out={again}")
+    assert run_cli(capsys, "import", f"--model={folder}", f"--out={ours}")[0] == 0
+    status, out, _ = run_cli(capsys, "export", f"--checkpoint={ours}", f"--out={again}")
     assert status == 0 and "head     mlm\n" in out
     before, after = (load_file(path / "model.safetensors") for path in (folder, again))
     assert set(before) - set(after) == {"roberta.pooler.dense.weight", "roberta.pooler.dense.bias"}

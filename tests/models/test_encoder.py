@@ -97,7 +97,7 @@ def largest_difference(a, b):
 
 @pytest.mark.parametrize("norm", ["post", "pre"])
 def test_parameter_tree_is_the_golden_one(norm):
-    found = []
+    lines = []
     leaves = jax.tree_util.tree_leaves_with_path(
         shapes(dataclasses.replace(SMALL, norm=norm)), is_leaf=lambda leaf: isinstance(leaf, nnx.Variable)
     )
@@ -105,9 +105,9 @@ def test_parameter_tree_is_the_golden_one(norm):
         value, axes = weight.get_value(), weight.get_metadata("axes")
         assert value.dtype == jnp.float32 and value.ndim == len(axes)
         name = jax.tree_util.keystr(path, simple=True, separator="/")
-        found.append(f"{name} {'x'.join(map(str, value.shape))} {','.join(axis or '-' for axis in axes)}")
+        lines.append(f"{name} {'x'.join(map(str, value.shape))} {','.join(axis or '-' for axis in axes)}")
     golden = [" ".join(line.split()) for line in GOLDEN[norm].splitlines() if len(line.split()) == 3]
-    assert sorted(found) == sorted(golden)
+    assert sorted(lines) == sorted(golden)
 
 
 @pytest.mark.parametrize(

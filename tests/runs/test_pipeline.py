@@ -303,10 +303,10 @@ def test_real_stages_survive_kills_and_company(tmp_path, words):
     script = os.path.join(
         os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "scripts", "crash_test.py"
     )
-    found = subprocess.run(
+    done = subprocess.run(
         [sys.executable, script, f"--workdir={tmp_path}", *words, *config], capture_output=True, text=True
     )
-    assert found.returncode == 0, found.stdout + found.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 # ---------------------------------------------------------------- bookkeeping

@@ -54,13 +54,13 @@ def test_a_collapsed_stage_is_trained_again_at_half_the_rate(tmp_path):
 
 def test_it_is_visible_in_plan_results_and_table(tmp_path):
     run(graph(1), Workdir(tmp_path), train=Collapsing(above=5e-5))
-    found = results.collect(Workdir(tmp_path))
-    assert found.remarks == {"mlm": "collapsed at 8e-05; trained again"}
+    collected = results.collect(Workdir(tmp_path))
+    assert collected.remarks == {"mlm": "collapsed at 8e-05; trained again"}
     console = Console(width=100, record=True, file=io.StringIO())
-    for block in results_tables(results.table(found), width=100):
+    for block in results_tables(results.table(collected), width=100):
         console.print(block)
     assert "mlm: collapsed at 8e-05" in console.export_text()
-    assert results.to_json(found)["remarks"]
+    assert results.to_json(collected)["remarks"]
 
 
 def test_the_last_attempt_counts_and_is_marked(tmp_path):
@@ -80,7 +80,7 @@ def test_a_kill_during_a_restart_repeats_only_the_attempt(tmp_path):
 
 
 def test_giving_up_clears_the_traces_first(tmp_path, monkeypatch):
-    made = graph(1).unit("mlm").stage
+    resolved = graph(1).unit("mlm").stage
     for name in ("checkpoints/5/x", "eval/mlm.json", "metrics.jsonl"):
         files.atomic_write(tmp_path / name, "")
 
@@ -89,7 +89,7 @@ def test_giving_up_clears_the_traces_first(tmp_path, monkeypatch):
 
     monkeypatch.setattr(files, "write_json", cut)
     with pytest.raises(Killed):
-        restarts.give_up(made, tmp_path, "flat")
+        restarts.give_up(resolved, tmp_path, "flat")
     assert restarts.given_up(tmp_path) == [] and not (tmp_path / "checkpoints").exists()
 
 
@@ -100,7 +100,9 @@ def test_a_real_collapse_is_seen_restarted_and_survives_a_kill(tmp_path):
     """A rate near 0 predicts one label for ever: nothing learnt looks like a collapse, which is all this needs."""
     select = {"every": 3, "examples": 8, "tasks": ("mnli",)}
     fields = {"steps": 6, "learning_rate": 1e-30, "restarts": 1}
-    made = stage(tmp_path / "cache", train=fields, select=select, evaluate={"xnli": {"languages": ("en",), "limit": 8}})
+    resolved = stage(
+        tmp_path / "cache", train=fields, select=select, evaluate={"xnli": {"languages": ("en",), "limit": 8}}
+    )
 
     class One:
         """The graph of one stage."""
@@ -109,7 +111,7 @@ def test_a_real_collapse_is_seen_restarted_and_survives_a_kill(tmp_path):
             self.units = {}
 
     def attempt(folder, events):
-        unit = pipeline.Unit("f" * 64, "t", ("s",), made, ())
+        unit = pipeline.Unit("f" * 64, "t", ("s",), resolved, ())
         work = pipeline._Work(One(), Workdir(folder), [unit], lambda stage, event: events(event))
         work.attempt(unit, train=train_stage, writes=True)
         return files.read_json(folder / "stages/s-ffffffff/status.json")["result"]

@@ -23,11 +23,11 @@ def test_results_csv_has_every_language_of_every_target(tmp_path):
     finished(tmp_path)
     rows = list(csv.DictReader(io.StringIO((tmp_path / "results.csv").read_text())))
     assert list(rows[0]) == ["intermediate", "target", "language", "split", "seed", "metric", "value", "stage"]
-    found = {(r["intermediate"], r["target"], r["language"]) for r in rows}
+    places = {(r["intermediate"], r["target"], r["language"]) for r in rows}
     for label in ("none", "mnli"):
         for task, languages in {"xnli": ("en", "de", "sw"), "tatoeba": ("de", "fr")}.items():
-            assert {(label, task, x) for x in languages} <= found
-        assert {x for i, t, x in found if (i, t) == (label, "mlqa")} == {"ar", "de", "en", "es", "hi", "vi", "zh"}
+            assert {(label, task, x) for x in languages} <= places
+        assert {x for i, t, x in places if (i, t) == (label, "mlqa")} == {"ar", "de", "en", "es", "hi", "vi", "zh"}
     one = next(r for r in rows if (r["stage"], r["target"], r["language"]) == ("mnli-xnli", "xnli", "de"))
     assert one["value"] == f"{score('mnli-xnli', 'xnli', 'de'):.4f}"
     assert (one["split"], one["seed"], one["metric"]) == ("test", "0", "accuracy")
@@ -54,12 +54,12 @@ def test_equal_stages_give_one_row_for_each_of_their_names(tmp_path):
 
 
 def test_missing_stages_are_named(tmp_path):
-    found = results.collect(finished(tmp_path, fails=("mnli",)))
-    assert found.missing == {"mnli-xnli": "pending", "mnli-xquad+mlqa": "pending", "mnli-tatoeba": "pending"}
-    assert table(found).cells["mnli"][:2] == [None, None] and table(found).missing == found.missing
+    collected = results.collect(finished(tmp_path, fails=("mnli",)))
+    assert collected.missing == {"mnli-xnli": "pending", "mnli-xquad+mlqa": "pending", "mnli-tatoeba": "pending"}
+    assert table(collected).cells["mnli"][:2] == [None, None] and table(collected).missing == collected.missing
 
 
-def made(values):
+def results_of(values):
     """Results from {(intermediate, language, seed): value} of one target."""
     rows = [
         Row(label, "xnli", language, "test", seed, "accuracy", f"{value:.4f}", f"{label}-xnli")
@@ -69,26 +69,26 @@ def made(values):
 
 
 def test_columns_are_english_and_the_average_of_the_others():
-    result = table(made({("none", "en", 0): 80, ("none", "de", 0): 60, ("none", "sw", 0): 40}))
+    result = table(results_of({("none", "en", 0): 80, ("none", "de", 0): 60, ("none", "sw", 0): 40}))
     assert [c.group for c in result.columns] == ["en", "2 others"]
     assert [cell.mean for cell in result.cells["none"]] == [80, 50]
     assert all(cell.gain is None and cell.spread is None for cell in result.cells["none"])
 
 
 def test_seeds_are_averaged_with_their_standard_deviation():
-    (cell,) = table(made({("none", "en", s): v for s, v in enumerate((70, 72, 77))})).cells["none"]
+    (cell,) = table(results_of({("none", "en", s): v for s, v in enumerate((70, 72, 77))})).cells["none"]
     assert cell.mean == pytest.approx(73) and cell.spread == pytest.approx(13**0.5) and cell.seeds == 3
 
 
 def test_gains_pair_the_seeds_both_rows_have():
     values = {("none", "en", 0): 70, ("none", "en", 1): 60, ("mnli", "en", 1): 65, ("mnli", "en", 2): 90}
-    (cell,) = table(made(values)).cells["mnli"]
+    (cell,) = table(results_of(values)).cells["mnli"]
     assert cell.gain == pytest.approx(5)  # not 77.5 - 65
 
 
 def test_a_seed_that_lacks_a_language_does_not_enter_the_average():
     values = {("none", x, s): 50 for x in ("de", "sw") for s in (0, 1)} | {("none", "de", 2): 90}
-    (cell,) = table(made(values)).cells["none"]
+    (cell,) = table(results_of(values)).cells["none"]
     assert cell.mean == 50 and cell.seeds == 2
 
 

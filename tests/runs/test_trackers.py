@@ -43,16 +43,16 @@ class Written:
     ("name", "module", "maker"), [("tensorboard", "tensorboardX", "SummaryWriter"), ("wandb",) * 2 + ("init",)]
 )
 def test_every_number_is_handed_on_and_the_stage_is_closed(monkeypatch, tmp_path, name, module, maker):
-    made = []
-    make = lambda **settings: made.append(Written(**settings)) or made[-1]
+    trackers = []
+    make = lambda **settings: trackers.append(Written(**settings)) or trackers[-1]
     monkeypatch.setitem(sys.modules, module, SimpleNamespace(**{maker: make}))
     with Trackers([name], tmp_path, project="demo") as track:
         for event in EVENTS:
             track("a", event)
-        (one,) = made
+        (one,) = trackers
         assert one.closed and one.numbers == NUMBERS and "a" in str(one.settings)
         track("b", EVENTS[1])
-    assert len(made) == 2 and made[1].closed
+    assert len(trackers) == 2 and trackers[1].closed
 
 
 def test_an_unknown_or_missing_tracker_is_an_error_at_once(monkeypatch, tmp_path):

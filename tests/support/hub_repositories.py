@@ -30,10 +30,10 @@ def splits(features: Mapping[str, Any], **values: list[tuple]) -> dict[str, Data
 
 
 def asked(id: str, context: str, answer: str, start: int | None = None) -> dict[str, Any]:
-    found = {"text": [answer] if answer else [], "answer_start": [context.index(answer)] if answer else []}
+    answers = {"text": [answer] if answer else [], "answer_start": [context.index(answer)] if answer else []}
     if start is not None:
-        found["answer_start"] = [start]
-    return {"id": id, "title": "T", "context": context, "question": "Wer?", "answers": found}
+        answers["answer_start"] = [start]
+    return {"id": id, "title": "T", "context": context, "question": "Wer?", "answers": answers}
 
 
 def questions(features: Mapping[str, Any], *given: dict[str, Any]) -> Dataset:

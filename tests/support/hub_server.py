@@ -183,13 +183,13 @@ class _Handler(BaseHTTPRequestHandler):
         if self.fault is not None and isinstance(self.fault.kind, int):
             return self._send(self.fault.kind, b"{}", **self.fault.headers)
         path, _, query = self.path.partition("?")
-        if found := CONTENT.fullmatch(path):
-            kind, name, revision, file = found.groups()
+        if match := CONTENT.fullmatch(path):
+            kind, name, revision, file = match.groups()
             return self._file(kind or "models", name, unquote(revision), unquote(file))
-        if found := ADDRESS.fullmatch(path):
-            return self._content(self._by_address(found[1]), found[1])
-        if found := API.fullmatch(path):
-            kind, name, what, revision, folder = found.groups()
+        if match := ADDRESS.fullmatch(path):
+            return self._content(self._by_address(match[1]), match[1])
+        if match := API.fullmatch(path):
+            kind, name, what, revision, folder = match.groups()
             return self._api(kind, name, what, unquote(revision or "main"), unquote(folder or ""), query, body)
         self._refuse(404, "EntryNotFound", f"nothing at {urlsplit(self.path).path}")
 

@@ -16,16 +16,16 @@ MNLI = {"mnli": {"batch_size": 8, "max_length": 48}}
 
 def stages(cache: Path, **fields: dict[str, Any]) -> dict[str, Any]:
     """Resolved stages by name; each given as its fields, completed by the small ones above."""
-    made = []
+    written = []
     for name, given in fields.items():
         train = TRAIN | given.get("train", {}) if given.get("tasks") else {}
-        made.append(config.stage(name, **(given | {"train": train})))
+        written.append(config.stage(name, **(given | {"train": train})))
     pipeline = config.pipeline(
         "test",
         encoder=config.encoder("tiny", **ENCODER),
         data={"source": "world", "tokenizer": "world", "cache": str(cache), "world": WORLD},
         system=SYSTEM,
-        stages=made,
+        stages=written,
     )
     return dict(resolve(pipeline).stages)
 

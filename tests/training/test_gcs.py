@@ -88,8 +88,8 @@ def test_two_hosts_write_a_run_to_the_store_and_one_goes_on_with_it(store, tmp_p
         [sys.executable, "-c", READER], cwd=hosts.ROOT, env=os.environ | settings, capture_output=True, text=True
     )
     assert read.returncode == 0, read.stderr
-    found = json.loads(read.stdout.splitlines()[-1])
-    assert found["states"] == ["done"] and found["steps"] == [1, 2, 3, 4, 5, 6] and found["starts"] == 2
-    assert {language: scores["n"] for language, scores in found["languages"].items()} == {"en": 19, "qna": 19}
-    assert found["predictions"] == ["test-en.tsv", "test-qna.tsv"] and found["results"] == 3 and found["trace"]
-    assert found["checkpoints"] == ["6"] and found["encoder"].endswith("/checkpoints/6") and found["finished"]
+    record = json.loads(read.stdout.splitlines()[-1])
+    assert record["states"] == ["done"] and record["steps"] == [1, 2, 3, 4, 5, 6] and record["starts"] == 2
+    assert {language: scores["n"] for language, scores in record["languages"].items()} == {"en": 19, "qna": 19}
+    assert record["predictions"] == ["test-en.tsv", "test-qna.tsv"] and record["results"] == 3 and record["trace"]
+    assert record["checkpoints"] == ["6"] and record["encoder"].endswith("/checkpoints/6") and record["finished"]

@@ -95,9 +95,9 @@ def test_a_run_keeps_its_goodput_over_restarts_and_traces_the_steps_asked_for(tm
         train(one, folder, on_event=Events(after(Saved, 3)))
     events = Events()
     result = train(one, folder, profile=(5, 6), on_event=events)
-    found = kept(folder)
-    assert found["starts"] == 2 and result["goodput"]["share"] == found["share"]
-    assert all(found["seconds"][kind] > 0 for kind in ("starting", "training", "compiling", "evaluating", "saving"))
-    assert sum(found["seconds"].values()) == pytest.approx(found["marks"][-1]["time"] - found["first"], abs=0.01)
+    record = kept(folder)
+    assert record["starts"] == 2 and result["goodput"]["share"] == record["share"]
+    assert all(record["seconds"][kind] > 0 for kind in ("starting", "training", "compiling", "evaluating", "saving"))
+    assert sum(record["seconds"].values()) == pytest.approx(record["marks"][-1]["time"] - record["first"], abs=0.01)
     assert list(folder.glob("profile/plugins/profile/*/*.xplane.pb"))
     assert "trace of steps 5 to 6" in events.of(Note)[0].text

@@ -52,8 +52,8 @@ class Place:
     def results(self):
         """Scores and predictions, byte by byte."""
         folder = hosts.stage_folder(self.workdir)
-        found = [*(folder / "eval").rglob("*.json"), *(folder / "predictions").rglob("*.tsv")]
-        return {path.name: path.read_bytes() for path in sorted(found)}
+        outputs = [*(folder / "eval").rglob("*.json"), *(folder / "predictions").rglob("*.tsv")]
+        return {path.name: path.read_bytes() for path in sorted(outputs)}
 
     def assert_same_as(self, other):
         assert len(self.metrics()) == len(other.metrics()) == 6

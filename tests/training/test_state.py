@@ -22,9 +22,9 @@ def flat(tree):
 
 def test_what_init_makes_has_the_shapes_and_shardings_of_the_target():
     mesh = tiny.one_device()
-    made, target = flat(state.init(tiny.CONFIG, HEADS, mesh, seed=0)), flat(state.target(tiny.CONFIG, HEADS, mesh))
-    assert made.keys() == target.keys()
-    for name, array in made.items():
+    drawn, target = flat(state.init(tiny.CONFIG, HEADS, mesh, seed=0)), flat(state.target(tiny.CONFIG, HEADS, mesh))
+    assert drawn.keys() == target.keys()
+    for name, array in drawn.items():
         assert (array.shape, array.dtype, array.sharding) == (
             target[name].shape,
             target[name].dtype,

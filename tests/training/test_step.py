@@ -164,7 +164,7 @@ def test_training_lowers_the_loss():
 @pytest.mark.mesh
 def test_evaluation_has_no_dropout_and_is_whole_on_every_device():
     _, batch = tiny.stream(tiny.MNLI)[0]
-    found = []
+    logits = []
     for mesh in (tiny.one_device(), make_mesh((2, 2, 2))):
         params = state.init(tiny.CONFIG, (tiny.MNLI,), mesh, seed=0).params
         with jax.set_mesh(mesh):
@@ -173,8 +173,8 @@ def test_evaluation_has_no_dropout_and_is_whole_on_every_device():
             again = step(params, place(batch, mesh))
         assert outputs["logits_rsk"].is_fully_replicated
         assert np.array_equal(outputs["logits_rsk"], again["logits_rsk"])
-        found.append(np.asarray(outputs["logits_rsk"]))
-    np.testing.assert_allclose(*found, atol=2e-6)
+        logits.append(np.asarray(outputs["logits_rsk"]))
+    np.testing.assert_allclose(*logits, atol=2e-6)
 
 
 def test_a_head_trained_under_another_name_evaluates_a_task_with_its_labels():

@@ -57,7 +57,7 @@ class Sampling:
 
     kind: Literal["proportional", "uniform", "temperature", "given"] = "proportional"
     cap: int = 0  # most examples that a task counts for; 0 = no cap (Raffel et al. 2020 and Phang et al. 2020: 2**17)
-    temperature: float = 1.0  # p ~ min(n, cap) ** (1 / temperature)
+    temperature: float = 1.0  # p ~ batches ** (1 / temperature), where batches = min(n, cap) / batch_size
     language_exponent: float = 1.0  # languages of a task: p ~ n ** exponent (XLM-R: 0.3); 1 = one shuffled pool
 
 
@@ -80,7 +80,7 @@ class Train:
     row_length: int = 0  # tokens per row; 0 = the longest max_length of the mixture
     slots: int = 64  # most segments per row
     restarts: int = 0  # how often a stage that collapsed is trained again, each time at half the learning rate
-    keep_head: bool = False  # start from the parent's head where the label spaces match; default: a new head
+    keep_head: bool = False  # go on from the heads of the start; default: new heads, MLM's aside if the start has one
     sampling: Sampling = field(default_factory=Sampling)
 
 

@@ -38,6 +38,17 @@ def head_for(task: Task, heads: Heads) -> str | None:
     )
 
 
+def heads_to_start_from(tasks: Heads, heads: Heads, *, keep: bool, origin: str) -> dict[str, str]:
+    """The heads that training on `tasks` goes on from, {task: name among `heads`, those of the source `origin`}.
+
+    keep (train.keep_head): all of them; XtlError where one is missing. Otherwise only a head that was pretrained with
+    the encoder (MLM), if the source has it; every other task gets a new one.
+    """
+    if keep:
+        return {name: kept_head(task, heads, origin=origin) for name, task in tasks.items()}
+    return {name: name for name, task in tasks.items() if family(task).head_of_encoder and name in heads}
+
+
 def kept_head(task: Task, heads: Heads, *, origin: str) -> str:
     """The name of the head of `origin` that training on a task goes on from (train.keep_head), by `head_for`.
 

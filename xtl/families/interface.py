@@ -45,6 +45,7 @@ class Family(Generic[ExampleT, LogitsT, PredictionT]):
     segments: ClassVar[int] = 1  # per example; where the data decides, the usual number
     few_labels: ClassVar[bool] = False  # predicts one of a few labels, so it can collapse onto the most frequent
     has_head: ClassVar[bool] = True  # weights of its own on top of the encoder
+    head_of_encoder: ClassVar[bool] = False  # the head was pretrained with the encoder, and training goes on from it
     whole_pool: ClassVar[bool] = False  # scored against all texts of a set, so that a part of them is another task
     english_pool: ClassVar[bool] = False  # queries of a language against a pool of English texts
     judges: ClassVar[bool] = True  # whether a checkpoint is selected by its dev score, when there are other tasks

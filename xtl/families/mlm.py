@@ -67,6 +67,7 @@ class MlmFamily(Family[Text, jax.Array, Guesses]):
     """Logits [R, M, V] of the chosen pieces; what became of them, per text."""
 
     judges = False  # a stage that trains MLM beside a task is there for the task
+    head_of_encoder = True  # the loss of a new head would first undo what the encoder has learnt
     predicted = SHARE
     counterpart = "ForMaskedLM"
 

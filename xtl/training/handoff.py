@@ -6,7 +6,7 @@ training, stages that only evaluate, `xtl eval` and `xtl export`, and the vector
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,8 @@ from xtl import files
 from xtl.config.schema import Encoder, types_of
 from xtl.data.tokenizer import Tokenizer
 from xtl.errors import XtlError
-from xtl.families.heads import Heads, head_for, kept_head
+from xtl.families import family
+from xtl.families.heads import Heads, head_for, heads_to_start_from
 from xtl.models.encoder import EncoderConfig
 from xtl.models.hf.load import load_hf, read_config
 from xtl.models.locate import expanded, is_checkpoint
@@ -123,7 +124,7 @@ def _from_hugging_face(source: str, config: EncoderConfig, mesh: Mesh, choose: C
     kept = {name: jax.device_put(loaded.lm_head, layout.heads[name]) for name in heads}
     left = tuple(name for name in available if name not in heads)
     params = Params(nnx.to_pure_dict(loaded.params), kept)
-    return Handoff(params, heads, {"read": loaded.report.read}, left, (str(loaded.report),))
+    return Handoff(params, heads, {"read": loaded.report.read, "kept": list(heads)}, left, (str(loaded.report),))
 
 
 # ---------------------------------------------------------------- starting
@@ -141,7 +142,8 @@ def start(
 ) -> tuple[State, Handoff | None]:
     """A state at step 0 for training on `tasks`: encoder from the source ("scratch": drawn), heads new or kept.
 
-    keep_heads: every task goes on from the head of the source that fits it; an XtlError where none does.
+    keep_heads: every task goes on from the head of the source that fits it; an XtlError where none does. Without it
+    only MLM does, where the source has its head. The notes of the handoff say which heads are whose.
     """
     heads = tuple(tasks.values())
     if source == "scratch":
@@ -149,14 +151,23 @@ def start(
     wanted: dict[str, str] = {}  # our name of a head: theirs
 
     def choose(available: Heads) -> Iterable[str]:
-        if keep_heads:
-            wanted.update({name: kept_head(task, available, origin=str(source)) for name, task in tasks.items()})
+        wanted.update(heads_to_start_from(tasks, available, keep=keep_heads, origin=str(source)))
         return dict.fromkeys(wanted.values())
 
     handoff = load(source, config=config, mesh=mesh, choose=choose, tokenizer=tokenizer, seed=seed)
     kept = {ours: handoff.params.heads[theirs] for ours, theirs in wanted.items()}
     whole = state.init(config, heads, mesh, seed=seed, encoder=handoff.params.encoder, given_heads=kept)
-    return whole, handoff
+    return whole, dataclasses.replace(handoff, notes=(*handoff.notes, *_of_heads(tasks, wanted, source)))
+
+
+def _of_heads(tasks: Heads, wanted: Mapping[str, str], source: files.Pathish) -> Iterator[str]:
+    """Which tasks go on from a trained head, and which should have but could not."""
+    if wanted:
+        kept = (ours if ours == theirs else f"{ours} (from {theirs})" for ours, theirs in wanted.items())
+        yield f"goes on from the heads of {source}: {', '.join(kept)}"
+    for name, task in tasks.items():
+        if family(task).head_of_encoder and name not in wanted:
+            yield f"{source} has no {name} head: a new one is trained"
 
 
 def answering(evaluated: Iterable[Task]) -> Choose:
