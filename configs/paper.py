@@ -17,14 +17,12 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from xtl import config
+from xtl.benchmark.aggregate import BENCHMARKS, get_benchmark
 from xtl.config.recipes import PAPER, small_head
 from xtl.errors import XtlError, nearest
 from xtl.tasks import get_task
 
-BENCHMARKS = {
-    "xtreme": ["xnli", "pawsx", "udpos", "panx", "xquad", "mlqa", "tydiqa", "bucc2018", "tatoeba"],
-    "xtreme-r": ["xnli", "xcopa", "udpos", "panx", "xquad", "mlqa", "tydiqa", "tatoeba", "mewslix", "lareqa"],
-}
+ONLY_R = ("xcopa", "mewslix", "lareqa")  # jiant has no recipes for them
 HUB = {"xl": "facebook/xlm-roberta-xl", "xxl": "facebook/xlm-roberta-xxl"}
 
 
@@ -55,11 +53,11 @@ def get_config(arg: str = "") -> ConfigDict:
                 conditions[task + tail] = config.intermediate([task], languages=sets, mlm=mlm == "yes")
             if text == "english" and len(sets) > 1:
                 conditions["multi" + tail] = config.intermediate(sets, mlm=mlm == "yes")
-    only_r = ("xcopa", "mewslix", "lareqa")
-    targets = config.targets([task for task in BENCHMARKS[a.benchmark] if task not in only_r])
+    columns = get_benchmark(a.benchmark).languages
+    benchmark = "" if a.source == "world" else a.benchmark  # the world speaks other languages
+    targets = config.targets([task for task in columns if task not in ONLY_R], benchmark=benchmark)
     if a.benchmark == "xtreme-r":
-        targets |= config.targets(only_r, source="xtreme")
-        targets["xcopa"]["first"] = {**config.recipe("socialiqa", source="xtreme"), "evaluate": {}}
+        targets |= config.targets(ONLY_R, source="xtreme", benchmark=benchmark)
     stages: list[ConfigDict] = []
     start = a.start or HUB.get(a.encoder, f"FacebookAI/xlm-roberta-{a.encoder}")
     if a.source == "world":
@@ -91,7 +89,7 @@ def languages(task: str, text: str, source: str) -> tuple[str, ...]:
 
 def lacking(source: str, benchmark: str) -> list[str]:
     """The tasks that a source does not hold, such as CCG, which is licensed: they are read from data.root."""
-    names = (*PAPER, *BENCHMARKS[benchmark])
+    names = (*PAPER, *get_benchmark(benchmark).languages)
     return [task for task in names if source in ("hub", "tfds") and getattr(get_task(task), source) is None]
 
 

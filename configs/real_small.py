@@ -67,6 +67,7 @@ def get_config(arg: str = "") -> ConfigDict:
         for target, (task, split, languages) in TARGETS.items()
     }
     targets["xcopa"]["first"] = trained_on("socialiqa")
+    targets["xcopa"]["train"]["keep_head"] = True
     untrained = {task: {"evaluate": {task: entry}} for task, entry in UNTRAINED.items()}
     shared = {"start": "stage:mlm", "seeds": a.seeds}
     grid = [

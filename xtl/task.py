@@ -72,7 +72,7 @@ class Loaded:
     """Examples of one (task, language, split), and what became of the rest of the input."""
 
     examples: Sequence[Example]
-    gold: Sequence[tuple[str, str]] = ()  # retrieval only: (query id, pool id)
+    gold: Sequence[tuple[str, str]] = ()  # retrieval only: (query id, id of a text of the pool)
     anchor_free: frozenset[str] = frozenset()  # retrieval in the world: ids of texts without words shared with English
     dropped: Counter = field(default_factory=Counter)  # reason -> rows not used; never silent, always reported
     files: tuple[str, ...] = ()  # what was read
@@ -110,6 +110,9 @@ class Task:
     max_length: int = 128
     sizes: Mapping[str, int | Mapping[str, int]] = field(default_factory=dict, hash=False)  # split -> examples
     retrieval: bool = False  # examples are queries and a pool of texts; `sizes` counts pairs of a query and its answer
+    # Retrieval from one pool for all languages: split -> part -> texts of the pool in it. A part is a language, whose
+    # set then holds queries and texts, or a name of its own. {}: every set brings its own pool along.
+    pool: Mapping[str, Mapping[str, int]] = field(default_factory=dict, hash=False)
     files: Callable[[Path, str, str], Loaded] | None = None
     hub: object | None = field(default=None, hash=False)
     tfds: object | None = field(default=None, hash=False)

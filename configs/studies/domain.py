@@ -116,7 +116,6 @@ def published(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     columns = config.targets([name for name in names if name != "xcopa"])
     if "xcopa" in names:
         columns |= config.targets(["xcopa"], source="xtreme")
-        columns["xcopa"]["first"] = {**config.recipe("socialiqa", source="xtreme"), "evaluate": {}}
     return columns
 
 

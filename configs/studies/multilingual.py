@@ -97,7 +97,6 @@ def get_config(arg: str = "") -> ConfigDict:
         rows = config.targets([t for t in targets if t != "xcopa"])
         if "xcopa" in targets:
             rows |= config.targets(["xcopa"], source="xtreme")
-            rows["xcopa"]["first"] = {**config.recipe("socialiqa", source="xtreme"), "evaluate": {}}
         add_low_resource(rows)
     grid = config.grid(start=start, conditions=conditions, targets=rows, seeds=a.seeds)
     return config.pipeline(

@@ -1,5 +1,8 @@
 """Retrieval families: exact search, layers and poolings, mining with a carried threshold, dual encoder training."""
 
+import json
+import zlib
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -8,7 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.small_tokenizer import small_tokenizer
+from xtl.benchmark.aggregate import task_averages
+from xtl.data import sources
 from xtl.data.batches import EvalBatches
+from xtl.data.settings import Data
 from xtl.errors import XtlError
 from xtl.families import nearest as search
 from xtl.families.dual import FAMILY as dual
@@ -17,6 +23,7 @@ from xtl.families.retrieve import FAMILY as retrieve
 from xtl.families.retrieve import default_layer, sides, sweep
 from xtl.models.encoder import EncoderConfig, Pooled
 from xtl.task import Loaded, Pair, Task, Text, with_options
+from xtl.tasks import get_task
 
 TOKENIZER = small_tokenizer()
 RNG = np.random.default_rng(0)
@@ -160,11 +167,11 @@ def test_sentences_of_neither_side_and_training_are_errors():
 # ---------------------------------------------------------------- dual
 
 
-def test_training_pairs_are_two_segments_and_a_tab_makes_a_text_a_pair():
-    examples = [Pair("1", "who sat on a mat in paris", "the cat\tsat on a mat", None)]
+def test_training_pairs_are_two_segments_cut_at_lengths_of_their_own():
+    examples = [Pair("1", "who sat on a mat in paris", "the cat sat on a mat in paris", None)]
     encoded = dual.encode(LAREQA, examples, TOKENIZER, max_length=9, train=True)
     assert TOKENIZER.pieces(encoded.ids[encoded.tokens(0)]) == ["<s>", "▁who", "▁sat", "▁on", "▁a", "</s>"]
-    candidate = ["<s>", "▁the", "▁cat", "</s>", "</s>", "▁sat", "▁on", "▁a", "</s>"]
+    candidate = ["<s>", "▁the", "▁cat", "▁sat", "▁on", "▁a", "▁mat", "▁in", "</s>"]
     assert TOKENIZER.pieces(encoded.ids[encoded.tokens(1)]) == candidate
     texts = [Text("q", examples[0].a, "query"), Text("p", examples[0].b, "pool")]
     assert (dual.encode(LAREQA, texts, TOKENIZER, max_length=9, train=False).ids == encoded.ids).all()
@@ -209,3 +216,98 @@ def test_rankings_hold_the_best_twenty_and_are_scored_over_all_right_candidates(
     assert dual.file_content(ranked, {}) == [tuple(f"p{i}" for i in range(20))]
     assert dual.score(LAREQA, "en", Loaded(examples, [("q", "p0"), ("q", "p3")]), ranked) == {"map20": 75, "n": 1}
     assert dual.score(LAREQA, "en", Loaded(examples), ranked) == {"n": 0}
+
+
+LANGUAGES = ("ar", "de", "el", "en", "es", "hi", "ru", "th", "tr", "vi", "zh")
+
+
+def write_xquad_r(root, *, paragraphs=9, questions=4):
+    """Files in LAReQA's layout: in every language the same questions, other numbers of sentences in each paragraph."""
+    folder = root / "lareqa" / "xquad-r"
+    folder.mkdir(parents=True)
+    for offset, language in enumerate(LANGUAGES):
+        articles = []
+        for p in range(paragraphs):
+            sentences = [f"{language} sentence {s} of paragraph {p}." for s in range(3 + (p + offset) % 3)]
+            if p == 2:
+                sentences[-1] = sentences[0]  # one text twice: both answer
+            context, breaks, at = " ".join(sentences), [], 0
+            for sentence in sentences:
+                breaks.append([at, at + len(sentence)])
+                at += len(sentence) + 1
+            asked = [
+                {
+                    "id": f"q{p}.{q}",
+                    "question": f"{language} question {q} of {p}?",
+                    "answers": [{"text": "sentence", "answer_start": breaks[q % len(breaks)][0] + 3}],
+                }
+                for q in range(questions)
+            ]
+            if p == 4:  # answers that start between two sentences: no questions, and so no candidates
+                for question in asked:
+                    question["answers"][0]["answer_start"] = breaks[0][1]
+            articles.append({"paragraphs": [{"context": context, "sentence_breaks": breaks, "qas": asked}]})
+        (folder / f"{language}.json").write_text(json.dumps({"data": articles}))
+    return folder
+
+
+def reference_map(folder, vector_of, k=20):
+    """The benchmark's definition, from the files: all candidates of all languages in one matrix, products with each
+    question, precision at every hit among the first k, divided by min(right answers, k), mean over all questions."""
+    questions, candidates, right = [], {}, {}
+    for language in LANGUAGES:
+        paragraphs = [p for a in json.loads((folder / f"{language}.json").read_text())["data"] for p in a["paragraphs"]]
+        for number, paragraph in enumerate(paragraphs):
+            context = paragraph["context"]
+            sentences = [context[a:b] for a, b in paragraph["sentence_breaks"]]
+            for question in paragraph["qas"]:
+                start = question["answers"][0]["answer_start"]
+                inside = [i for i, (a, b) in enumerate(paragraph["sentence_breaks"]) if a <= start < b]
+                if not inside:
+                    continue
+                questions.append((language, question["id"]))
+                for i, sentence in enumerate(sentences):
+                    column = candidates.setdefault((language, number, i), len(candidates))
+                    if sentence == sentences[inside[0]]:
+                        right.setdefault(question["id"], set()).add(column)
+    matrix = np.stack([vector_of(f"{language}:{p}-{i}") for language, p, i in candidates]).astype(np.float64)
+    precisions = []
+    for language, name in questions:
+        order = np.argsort(matrix @ vector_of(f"{language}:{name}").astype(np.float64))[::-1][:k]
+        hit = np.isin(order, list(right[name]))
+        at_hits = (np.cumsum(hit) / np.arange(1, len(order) + 1))[hit]
+        precisions.append(at_hits.sum() / min(len(right[name]), k))
+    return len(questions), len(candidates), 100 * float(np.mean(precisions))
+
+
+def test_lareqa_is_scored_on_one_pool_of_all_languages_as_the_benchmark_defines_it(tmp_path):
+    folder, lareqa = write_xquad_r(tmp_path), get_task("lareqa")
+
+    def vector_of(name):
+        """Fixed and random; texts of one paragraph are near each other, so that there is something to rank."""
+        paragraph = name.partition(":")[2].lstrip("q")[0]
+        common, own = (np.random.default_rng(zlib.crc32(x.encode())).normal(size=16) for x in (paragraph, name))
+        return ((common + own) / np.linalg.norm(common + own)).astype(np.float32)
+
+    data = Data(source="files", root=str(tmp_path))
+    parts = sources.pool_parts(lareqa, "test", data)
+    assert parts == LANGUAGES
+    sets = {x: sources.load(lareqa, x, "test", data) for x in parts}
+    outputs = {x: {"vector_sd": np.stack([vector_of(e.id) for e in sets[x].examples])} for x in parts}
+    pool = dual.shared_pool(lareqa, ((sets[x], outputs[x]) for x in parts))
+    rankings = {x: dual.rank(lareqa, sets[x], outputs[x], pool) for x in parts}
+    scores = {x: dual.score(lareqa, x, sets[x], rankings[x]) for x in parts}
+    questions, candidates, expected = reference_map(folder, vector_of)
+    assert len(pool.ids) == candidates and sum(values["n"] for values in scores.values()) == questions
+    assert not [query for query, _ in sets["de"].gold if query.startswith("de:q4")]
+    assert 5 < expected < 95
+    assert task_averages("lareqa", scores)["map20"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_candidate_of_lareqa_is_the_sentence_and_then_its_paragraph_in_one_text(tmp_path):
+    write_xquad_r(tmp_path)
+    loaded = sources.load(get_task("lareqa"), "de", "test", Data(source="files", root=str(tmp_path)))
+    texts = {e.id: e.text for e in loaded.examples if e.side == "pool"}
+    context = " ".join(f"de sentence {s} of paragraph 0." for s in range(4))
+    assert texts["de:0-1"] == "de sentence 1 of paragraph 0." + context
+    assert sorted(c for q, c in loaded.gold if q == "de:q0.1") == sorted(f"{x}:0-1" for x in LANGUAGES)

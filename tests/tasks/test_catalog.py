@@ -96,8 +96,9 @@ EXPECTED = {  # (task, split) -> examples of each language in the fixtures
     ("lareqa", "dev"): {"en": 1},
     ("lareqa", "test"): {"de": 3, "en": 4},
     ("mewslix", "train"): {"en": 1},
-    ("mewslix", "dev"): {"de": 3, "en": 3},
-    ("mewslix", "test"): {"de": 3, "en": 3},
+    ("mewslix", "dev"): {"de": 1, "en": 1},
+    ("mewslix", "test"): {"de": 1, "en": 1},
+    ("mewslix_pairs", "dev"): {"en": 1},
     ("mlm", "train"): {"de": 123, "en": 123, "fi": 193, "sw": 4},
 }
 
@@ -278,12 +279,12 @@ def test_bucc_has_both_corpora_with_distractors_and_gold():
     assert loaded.gold == [("de-000000001", "en-000000002"), ("de-000000002", "en-000000003")]
 
 
-def test_lareqa_joins_a_question_to_its_sentence():
+def test_lareqa_joins_a_question_to_its_sentence_in_every_language():
     loaded = load("lareqa", "en", "test")
-    assert loaded.gold == [("en:x1", "en:0-1")]
+    assert loaded.gold == [("en:x1", "de:0-1"), ("en:x1", "en:0-1")]
     pool = {e.id: e.text for e in loaded.examples if e.side == "pool"}
-    assert pool["en:0-1"].startswith("It has two lamps.\tThe pier at Holm")
-    assert load("lareqa", "de", "test").gold == [("de:x1", "de:0-1")]
+    assert pool["en:0-1"].startswith("It has two lamps.The pier at Holm")
+    assert load("lareqa", "de", "test").gold == [("de:x1", "de:0-1"), ("de:x1", "en:0-1")]
 
 
 def test_mewslix_marks_the_mention_and_joins_it_to_its_entity():
@@ -291,6 +292,7 @@ def test_mewslix_marks_the_mention_and_joins_it_to_its_entity():
     query = next(e for e in loaded.examples if e.side == "query")
     assert query.text == "Krog: { Krog } opened the (new) pier."
     assert loaded.gold == [("n1", "Q1")]
+    assert [e.id for e in examples("mewslix", "entities", "test") if e.side == "pool"] == ["Q1", "Q2"]
     pair = examples("mewslix", "en", "train")[0]
     assert pair.b == "Ada Krog was a builder of piers."
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -25,6 +26,7 @@ from xtl.training import state
 from xtl.training.evaluator import Evaluation, Evaluator, batch_shape, first_examples, write_predictions
 from xtl.training.selection import Selection, collapse, majority_share
 
+ORIGINAL = Path(__file__).parents[1] / "fixtures" / "original"
 DATA = Data(source="world", tokenizer="world", world=WORLD)
 
 
@@ -217,3 +219,23 @@ def test_collapse_is_one_label_for_all_or_a_loss_that_never_fell():
     assert "one and the same label" in collapse(falling, majority=1.0)
     assert "no less than 1.1" in collapse(flat)
     assert collapse(flat[:3]) == ""  # too little to tell
+
+
+@pytest.mark.parametrize(("task", "texts", "encoded"), [("lareqa", 5, 7), ("mewslix", 2, 4)])
+def test_one_pool_is_encoded_once_for_the_queries_of_all_languages(
+    task, texts, encoded, config, tokenizer, monkeypatch
+):
+    """Also of those that are not asked for: LAReQA's candidates are of every language of the data."""
+    sizes, gather = [], evaluation.EvalBatches.gather
+    monkeypatch.setattr(
+        evaluation.EvalBatches, "gather", lambda self, outputs: sizes.append(len(self.encoded)) or gather(self, outputs)
+    )
+    data = Data(source="files", root=str(ORIGINAL), tokenizer="world", world=WORLD)
+    both = predicted(task, config, tokenizer, data=data, split="test", heads=(task,), languages=("de", "en"))
+    assert sum(sizes) == encoded
+    assert both.as_json()["pool"]["texts"] == texts
+    assert {len(ranking.candidates) for rankings in both.predictions.values() for ranking in rankings} == {texts}
+    one = predicted(task, config, tokenizer, data=data, split="test", heads=(task,), languages=("de",))
+    assert one.predictions["de"] == both.predictions["de"] and one.scores["de"] == both.scores["de"]
+    with pytest.raises(XtlError, match=f"evaluate.{task}.limit: retrieval is scored against the whole pool"):
+        predicted(task, config, tokenizer, data=data, split="test", heads=(task,), languages=("de",), limit=1)

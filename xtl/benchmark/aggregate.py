@@ -14,6 +14,12 @@ class Benchmark:
     languages: Mapping[str, tuple[str, ...]]  # task -> languages; all of them make the task's score
     groups: Mapping[str, tuple[str, ...]]  # group -> tasks
 
+    def languages_of(self, task: str) -> tuple[str, ...]:
+        """The languages of a task. XtlError where it is not part of the benchmark."""
+        if task not in self.languages:
+            raise XtlError(f"task {task} is not part of {self.name} ({', '.join(self.languages)})")
+        return self.languages[task]
+
 
 def _languages(**codes: str) -> dict[str, tuple[str, ...]]:
     return {task: tuple(words.split()) for task, words in codes.items()}

@@ -6,24 +6,27 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from xtl.config.build import stage
-from xtl.config.recipes import recipe
+from xtl.config.recipes import first, recipe
 
 
 def targets(
-    tasks: Iterable[str] | Mapping[str, Any], *, source: str = "jiant", **changes: Any
+    tasks: Iterable[str] | Mapping[str, Any], *, source: str = "jiant", benchmark: str = "", **changes: Any
 ) -> dict[str, dict[str, Any]]:
     """Target stages by name, from published recipes; targets that train alike share one (xquad and mlqa).
 
-    tasks: names, or evaluation entries by name: {"xnli": {}, "mlqa": {"split": "dev"}}. `changes` are stage fields laid
-    over every target that trains: targets(["xnli", "mlqa"], train={"epochs": 1.0}).
+    tasks: names, or evaluation entries by name: {"xnli": {}, "mlqa": {"split": "dev"}}. benchmark: evaluate in exactly
+    its languages (see `recipe`). `changes` are stage fields laid over every target that trains:
+    targets(["xnli", "mlqa"], train={"epochs": 1.0}). XCOPA comes with its "first" (see `grid`).
     """
     columns: dict[str, dict[str, Any]] = {}
     for task in tasks:
-        fields = recipe(task, source=source)
+        fields = recipe(task, source=source, benchmark=benchmark)
         if fields.get("tasks"):
             fields = merged(fields, changes)
+        if before := first(task, source=source):
+            fields["first"] = before
         if isinstance(tasks, Mapping):
-            fields["evaluate"] = {task: tasks[task]}
+            fields["evaluate"] = {task: {**fields.get("evaluate", {}).get(task, {}), **tasks[task]}}
         alike = next((n for n, f in columns.items() if f.get("tasks") and _training(f) == _training(fields)), None)
         if alike is None:
             columns[task] = fields

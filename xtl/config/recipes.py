@@ -10,6 +10,7 @@ Sources (each table says how sure its numbers are):
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from xtl.benchmark.aggregate import get_benchmark
 from xtl.errors import XtlError, nearest
 from xtl.tasks import get_task
 
@@ -63,6 +64,10 @@ XTREME = {
     "mewslix": (1e-5, 2, 32, 64),
 }
 XTREME_QA = ("xquad", "mlqa", "tydiqa")
+# Micro-batches of XTREME-R's dual encoders: the negatives are those of a micro-batch, so 3 of LAReQA and 7 of Mewsli-X.
+XTREME_ACCUMULATE = {"lareqa": 4, "mewslix": 4}
+# target: the task that is trained before it; its encoder and its head both go on (scripts/train_xcopa.sh)
+FIRST = {"xcopa": "socialiqa"}
 
 XTUNE = {
     "xnli": (5e-6, 10, 32, 256),
@@ -79,12 +84,27 @@ RETRIEVAL = ("tatoeba", "bucc2018")  # no training: evaluated on the encoder as 
 SOURCES = ("paper", "jiant", "xtreme", "xtune")
 
 
-def recipe(task: str, *, source: str = "jiant") -> Fields:
+def recipe(task: str, *, source: str = "jiant", benchmark: str = "") -> Fields:
     """Stage fields for a task: for an intermediate task its training, for a target its training and evaluation.
 
     The result holds "tasks", "train" and, where the source has them, "select" and "evaluate"; give it to `stage`.
-    A target trains on the task its catalog entry names (xnli -> mnli). Raises XtlError where a source has no such task.
+    A target trains on the task its catalog entry names (xnli -> mnli); XCOPA keeps the head of the stage it starts
+    from, which must have trained Social IQa (see `first`). benchmark "xtreme" or "xtreme-r": evaluation is in exactly
+    the languages of that benchmark; "": in those of the task that the data has. XtlError where a source has no such
+    task, or a benchmark has not.
     """
+    fields = _recipe(task, source=source)
+    if benchmark and "evaluate" in fields:
+        return {**fields, "evaluate": {task: {"languages": get_benchmark(benchmark).languages_of(task)}}}
+    return fields
+
+
+def first(task: str, *, source: str) -> Fields | None:
+    """Fields of the stage that is trained before a target, without evaluation; None for most targets."""
+    return {**recipe(FIRST[task], source=source), "evaluate": {}} if task in FIRST else None
+
+
+def _recipe(task: str, *, source: str) -> Fields:
     tables: dict[str, Mapping[str, tuple]] = {"paper": PAPER, "jiant": JIANT, "xtreme": XTREME, "xtune": XTUNE}
     if source not in tables:
         raise XtlError(f"unknown recipe source {source!r}.{nearest(source, tables)}")
@@ -104,10 +124,17 @@ def recipe(task: str, *, source: str = "jiant") -> Fields:
         return _target(task, batch=batch, length=length, train=train, select=JIANT_SELECT)
     rate, epochs, batch, length = tables[source][task]
     train = {**ADAMW, "learning_rate": rate, "epochs": float(epochs), "warmup": 0.0, "weight_decay": 0.0}
+    if task in XTREME_ACCUMULATE:
+        train["accumulate"] = XTREME_ACCUMULATE[task]
+    if task in FIRST:
+        train["keep_head"] = True
     if source == "xtreme" and task in XTREME_QA:  # warm-up in steps; the last checkpoint is used
         return _target(task, batch=batch, length=length, train={**train, "warmup": 500.0, "weight_decay": 1e-4})
     # The checkpoint with the best English dev score, looked for every 100 to 1,000 steps.
-    return _target(task, batch=batch, length=length, train=train, select={"every": 500, "examples": 0})
+    select: Fields = {"every": 500, "examples": 0}
+    if task == "mewslix":  # there, too, held-out pairs choose; the mentions of dev need the pool of a million each time
+        select["tasks"] = ("mewslix_pairs",)
+    return _target(task, batch=batch, length=length, train=train, select=select)
 
 
 def intermediate(

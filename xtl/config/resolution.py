@@ -108,7 +108,7 @@ def _derived(stage: Stage, *, look: bool) -> Stage:
     stage = _with_selection(stage, contents, where=where)
     revision = {
         f"{split}/{name}": contents.revision(get_task(name), split, languages)
-        for split, name, languages in _sets_read(stage)
+        for split, name, languages in _sets_read(stage, look=look)
     }
     return replace(stage, data=replace(data, revision=revision))
 
@@ -173,10 +173,12 @@ def _with_selection(stage: Stage, contents: "_Contents", *, where: str) -> Stage
     return replace(stage, select=replace(select, tasks=judges, languages=languages))
 
 
-def _sets_read(stage: Stage) -> list[tuple[str, str, tuple[str, ...]]]:
+def _sets_read(stage: Stage, *, look: bool) -> list[tuple[str, str, tuple[str, ...]]]:
     """(split, task, languages) of all that training, evaluation and selection read."""
     sets = [("train", name, entry.languages) for name, entry in stage.tasks.items()]
-    sets += [(entry.split, name, entry.languages) for name, entry in stage.evaluate.items()]
+    for name, entry in stage.evaluate.items():
+        pool = sources.pool_parts(get_task(name), entry.split, stage.data) if look else ()
+        sets.append((entry.split, name, tuple(dict.fromkeys((*entry.languages, *pool)))))
     if stage.select.every:
         sets += [("dev", name, stage.select.languages) for name in stage.select.tasks]
     return sets

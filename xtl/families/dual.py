@@ -1,13 +1,15 @@
 """Family `dual`: rank a pool of candidates for a query by a fine-tuned dual encoder. LAReQA, Mewsli-X (XTREME-R).
 
-Query and candidate go through the same encoder, each as a segment of its own; a tab in a text makes it a pair (LAReQA's
-candidates: sentence and paragraph). A text's vector is the pooler's output at `<s>`, brought to length 1. Training:
-softmax over the candidates of the batch, cosines times a learned scale that starts at 100; every other candidate of the
-batch is a negative. With gradient accumulation the negatives are those of the micro-batch, so here `accumulate` changes
-the loss (with other families it does not).
+Query and candidate go through the same encoder, each as a segment of its own. A text's vector is the pooler's output at
+`<s>`, brought to length 1. Training: softmax over the candidates of the batch, cosines times a learned scale that
+starts at 100; every other candidate of the batch is a negative. With gradient accumulation the negatives are those of
+the micro-batch, so here `accumulate` changes the loss (with other families it does not).
+
+Evaluation ranks one pool for the queries of all languages (`Task.pool`), whose texts are encoded once. Pairs (the
+development data of training) are ranked among each other's candidates; a set that brings its own pool, among that.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -16,11 +18,21 @@ import numpy as np
 from flax import nnx
 
 from xtl.data.rows import Encoded
-from xtl.data.sequences import interleaved, pairs
+from xtl.data.sequences import interleaved, singles
 from xtl.data.tokenizer import Tokenizer
 from xtl.errors import XtlError
-from xtl.families.interface import NEVER, Batch, Family, Outputs, Pool, Scores, cross_entropy, weighted
-from xtl.families.nearest import nearest
+from xtl.families.interface import (
+    NEVER,
+    Batch,
+    Family,
+    Outputs,
+    Pool,
+    Scores,
+    SharedPool,
+    cross_entropy,
+    weighted,
+)
+from xtl.families.nearest import Index
 from xtl.families.retrieve import sides
 from xtl.metrics.retrieval import mean_average_precision
 from xtl.models.encoder import EncoderConfig
@@ -117,10 +129,24 @@ class DualFamily(Family[Pair | Text, Similarity, Ranking]):
         else:
             queries, pool = sides(task, [x for x in examples if isinstance(x, Text)])
             ids, names = [examples[i].id for i in pool.tolist()], [examples[i].id for i in queries.tolist()]
-        rows_qk, _ = nearest(outputs["vector_sd"][queries], outputs["vector_sd"][pool], k=RANKED)
-        return [
-            Ranking(name, tuple(ids[row] for row in rows)) for name, rows in zip(names, rows_qk.tolist(), strict=True)
-        ]
+        return _ranked(names, outputs["vector_sd"][queries], SharedPool(tuple(ids), Index(outputs["vector_sd"][pool])))
+
+    def shared_pool(self, task: Task, parts: Iterable[tuple[Loaded, Outputs]]) -> SharedPool:
+        """The texts on the pool's side of every part, in order. XtlError where there are none, or an id repeats."""
+        ids: list[str] = []
+        vectors: list[np.ndarray] = []
+        for loaded, outputs in parts:
+            at = _on_side(loaded.examples, "pool")
+            ids += [loaded.examples[i].id for i in at.tolist()]
+            vectors.append(outputs["vector_sd"][at])
+        if len(set(ids)) < len(ids) or not ids:
+            raise XtlError(f"{task.name}: the pool has {len(ids)} texts under {len(set(ids))} ids")
+        return SharedPool(tuple(ids), Index(np.concatenate(vectors)))
+
+    def rank(self, task: Task, loaded: Loaded, outputs: Outputs, pool: SharedPool) -> list[Ranking]:
+        """The 20 candidates of the pool with the largest cosine, for each query in order."""
+        queries = _on_side(loaded.examples, "query")
+        return _ranked([loaded.examples[i].id for i in queries.tolist()], outputs["vector_sd"][queries], pool)
 
     def score(
         self, task: Task, language: str, loaded: Loaded, predictions: Sequence[Ranking], carried: Scores | None = None
@@ -148,9 +174,18 @@ class DualFamily(Family[Pair | Text, Similarity, Ranking]):
 
 
 def _segments(texts: Sequence[str], tokenizer: Tokenizer, max_length: int | np.ndarray) -> Encoded:
-    parts = [text.partition("\t") for text in texts]
-    first, second = (tokenizer.encode_ids_batch(part[side] for part in parts) for side in (0, 2))
-    return pairs(first, second, max_length=max_length, single=np.array([not tab for _, tab, _ in parts], bool))
+    return singles(tokenizer.encode_ids_batch(texts), max_length=max_length)
+
+
+def _on_side(examples: Sequence[Example], side: str) -> np.ndarray:
+    return np.flatnonzero([isinstance(x, Text) and x.side == side for x in examples])
+
+
+def _ranked(names: Sequence[str], queries_qd: np.ndarray, pool: SharedPool) -> list[Ranking]:
+    rows_qk, _ = pool.index(queries_qd, k=RANKED)
+    return [
+        Ranking(name, tuple(pool.ids[row] for row in rows)) for name, rows in zip(names, rows_qk.tolist(), strict=True)
+    ]
 
 
 def _text(x: Example) -> str:

@@ -4,7 +4,8 @@ Everything that other rooms need to know about a family is a fact or a method of
 laid over those of the task before a family sees it (`xtl.task.with_options`), so a family reads `task.options` alone.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 import jax
@@ -16,6 +17,7 @@ from xtl.data.rows import Batch as HostBatch
 from xtl.data.rows import Column, Encoded, RowShape, Segment
 from xtl.data.tokenizer import Tokenizer
 from xtl.errors import XtlError
+from xtl.families.nearest import Index
 from xtl.models.encoder import EncoderConfig
 from xtl.task import Loaded, Task
 
@@ -28,6 +30,15 @@ Scores = Mapping[str, float]
 ExampleT = TypeVar("ExampleT")
 LogitsT = TypeVar("LogitsT")
 PredictionT = TypeVar("PredictionT")
+
+
+@dataclass(frozen=True)
+class SharedPool:
+    """One pool for the queries of all languages: ids of its texts, and their vectors, ready to be searched."""
+
+    ids: tuple[str, ...]
+    index: Index
+
 
 NEVER = -1e30  # the logit of what cannot be chosen; finite, so that gradients stay finite
 
@@ -93,6 +104,14 @@ class Family(Generic[ExampleT, LogitsT, PredictionT]):
         self, task: Task, examples: Sequence[ExampleT], encoded: Encoded, outputs: Outputs
     ) -> Sequence[PredictionT]:
         """Predictions on the host, in the order of the examples (retrieval: of the queries)."""
+        raise NotImplementedError
+
+    def shared_pool(self, task: Task, parts: Iterable[tuple[Loaded, Outputs]]) -> SharedPool:
+        """The pool of a task whose languages have one in common (`Task.pool`), from the sets that hold its texts."""
+        raise NotImplementedError
+
+    def rank(self, task: Task, loaded: Loaded, outputs: Outputs, pool: SharedPool) -> Sequence[PredictionT]:
+        """What `decode` is to a set with a pool of its own: predictions for the queries of one language."""
         raise NotImplementedError
 
     def score(

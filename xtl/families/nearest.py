@@ -17,39 +17,55 @@ POOL = 16384  # of a chunk; a block of cosines takes QUERIES x POOL x 4 bytes = 
 
 
 def nearest(queries_qd: np.ndarray, pool_pd: np.ndarray, *, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k pool vectors with the largest cosine to each query, best first; of equals the one that stands first.
+    """The k pool vectors with the largest cosine to each query; see `Index`."""
+    return Index(pool_pd)(queries_qd, k=k)
 
-    Returns indices int64 [Q, k] and cosines float32 [Q, k]; k is lowered to P where the pool is smaller. Products are
-    float32 on every device (TPUs would round to bfloat16). All local devices share the queries. A zero vector has
-    cosine 0 to everything. XtlError for an empty pool, sizes that differ, or vectors that are not finite.
+
+class Index:
+    """A pool of vectors on the devices, placed once for any number of searches.
+
+    Products are float32 on every device (TPUs would round to bfloat16). All local devices share the queries. A zero
+    vector has cosine 0 to everything. XtlError for an empty pool, sizes that differ, or vectors that are not finite.
     """
-    if not len(pool_pd):
-        raise XtlError("nearest-neighbour search: the pool is empty")
-    if queries_qd.ndim != 2 or pool_pd.ndim != 2 or queries_qd.shape[1] != pool_pd.shape[1]:
-        raise XtlError(f"nearest-neighbour search: vectors of shapes {queries_qd.shape} and {pool_pd.shape}")
-    k = min(k, len(pool_pd))
-    queries_qd, pool_pd = unit(queries_qd), unit(pool_pd)
-    devices = jax.local_devices()
-    mesh = Mesh(np.array(devices), ("queries",), axis_types=(AxisType.Auto,))
-    block = min(QUERIES, _power(-(-len(queries_qd) // len(devices)))) * len(devices)
-    chunk = min(POOL, _power(len(pool_pd)))
-    chunks = -(-len(pool_pd) // chunk)
-    padded = np.zeros((chunks * chunk, pool_pd.shape[1]), np.float32)
-    padded[: len(pool_pd)] = pool_pd
-    blocks: list[tuple[np.ndarray, np.ndarray]] = []
-    with jax.set_mesh(mesh):
-        pool = jax.device_put(padded.reshape(chunks, chunk, -1), NamedSharding(mesh, PartitionSpec()))
-        for start in range(0, len(queries_qd), block):
-            part = queries_qd[start : start + block]
-            rows = np.zeros((block, part.shape[1]), np.float32)
-            rows[: len(part)] = part
-            placed = jax.device_put(rows, NamedSharding(mesh, PartitionSpec("queries")))
-            index_qk, cosine_qk = jax.device_get(_search(placed, pool, len(pool_pd), k=k))
-            blocks.append((index_qk[: len(part)].astype(np.int64), cosine_qk[: len(part)]))
-    if not blocks:
-        return np.zeros((0, k), np.int64), np.zeros((0, k), np.float32)
-    indices, cosines = zip(*blocks, strict=True)
-    return np.concatenate(indices), np.concatenate(cosines)
+
+    def __init__(self, pool_pd: np.ndarray):
+        if not len(pool_pd):
+            raise XtlError("nearest-neighbour search: the pool is empty")
+        if pool_pd.ndim != 2:
+            raise XtlError(f"nearest-neighbour search: the pool has shape {pool_pd.shape}")
+        self.size, self.width = pool_pd.shape
+        chunk = min(POOL, _power(self.size))
+        chunks = -(-self.size // chunk)
+        padded = np.zeros((chunks * chunk, self.width), np.float32)
+        padded[: self.size] = unit(pool_pd)
+        self.mesh = Mesh(np.array(jax.local_devices()), ("queries",), axis_types=(AxisType.Auto,))
+        with jax.set_mesh(self.mesh):
+            replicated = NamedSharding(self.mesh, PartitionSpec())
+            self.pool_cpd = jax.device_put(padded.reshape(chunks, chunk, -1), replicated)
+
+    def __call__(self, queries_qd: np.ndarray, *, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The k pool vectors with the largest cosine to each query, best first; of equals the one that stands first.
+
+        Returns indices int64 [Q, k] and cosines float32 [Q, k]; k is lowered to P where the pool is smaller.
+        """
+        if queries_qd.ndim != 2 or queries_qd.shape[1] != self.width:
+            shapes = f"{queries_qd.shape} and {(self.size, self.width)}"
+            raise XtlError(f"nearest-neighbour search: vectors of shapes {shapes}")
+        k, queries_qd, devices = min(k, self.size), unit(queries_qd), self.mesh.size
+        block = min(QUERIES, _power(-(-len(queries_qd) // devices))) * devices
+        blocks: list[tuple[np.ndarray, np.ndarray]] = []
+        with jax.set_mesh(self.mesh):
+            for start in range(0, len(queries_qd), block):
+                part = queries_qd[start : start + block]
+                rows = np.zeros((block, part.shape[1]), np.float32)
+                rows[: len(part)] = part
+                placed = jax.device_put(rows, NamedSharding(self.mesh, PartitionSpec("queries")))
+                index_qk, cosine_qk = jax.device_get(_search(placed, self.pool_cpd, self.size, k=k))
+                blocks.append((index_qk[: len(part)].astype(np.int64), cosine_qk[: len(part)]))
+        if not blocks:
+            return np.zeros((0, k), np.int64), np.zeros((0, k), np.float32)
+        indices, cosines = zip(*blocks, strict=True)
+        return np.concatenate(indices), np.concatenate(cosines)
 
 
 def unit(vectors_xd: np.ndarray) -> np.ndarray:

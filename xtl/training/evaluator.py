@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 
 from xtl import files
 from xtl.benchmark import submission
+from xtl.benchmark.aggregate import task_averages
 from xtl.config.schema import Stage
 from xtl.data import cache, sources
 from xtl.data.batches import EvalBatches
@@ -27,7 +28,7 @@ from xtl.data.tokenizer import Tokenizer
 from xtl.errors import XtlError
 from xtl.families import family
 from xtl.families.heads import head_for
-from xtl.families.interface import Scores
+from xtl.families.interface import Outputs, Scores, SharedPool
 from xtl.models.encoder import EncoderConfig
 from xtl.parallel import multihost
 from xtl.task import Example, Loaded, Task, with_options
@@ -63,7 +64,18 @@ class Evaluation:
     scores: dict[str, dict[str, float]]
     predictions: dict[str, Any]
     dropped: dict[str, dict[str, int]]  # language -> reason -> rows of the input that are no examples
-    details: dict[str, dict[str, Any]] = field(default_factory=dict)  # section -> language -> what the family adds
+    details: dict[str, dict[str, Any]] = field(
+        default_factory=dict
+    )  # section -> language (or key) -> what more there is
+
+    def add(self, language: str, loaded: Loaded, predictions: Any, scores: Scores, details: Mapping[str, Any]) -> None:
+        """Put one more language on record."""
+        if loaded.dropped:
+            self.dropped[language] = dict(loaded.dropped)
+        self.predictions[language] = predictions
+        self.scores[language] = {k: int(v) if isinstance(v, int) else float(v) for k, v in scores.items()}
+        for section, content in details.items():
+            self.details.setdefault(section, {})[language] = content
 
     @property
     def unlabelled(self) -> list[str]:
@@ -72,10 +84,8 @@ class Evaluation:
 
     @property
     def average(self) -> float | None:
-        """Unweighted mean of the task's metric over the languages; None when a language has no labels."""
-        if self.unlabelled:
-            return None
-        return sum(scores[self.task.metric] for scores in self.scores.values()) / len(self.scores)
+        """Mean of the task's metric over the languages, as the benchmarks take it; None when one has no labels."""
+        return None if self.unlabelled else task_averages(self.task.name, self.scores)[self.task.metric]
 
     def as_json(self) -> dict[str, Any]:
         """The content of eval/<task>.json."""
@@ -142,7 +152,8 @@ class Evaluator:
         scored. XtlError when the data lacks a language or no head fits.
         """
         options, of = options or {}, family(task)
-        if limit and of.whole_pool:
+        pool_parts = sources.pool_parts(task, split, self.data)
+        if limit and (of.whole_pool or pool_parts):
             raise XtlError(f"evaluate.{task.name}.limit: retrieval is scored against the whole pool; set it to 0")
         head = head_for(task, {name: get_task(name) for name in params.heads})
         carried: dict[str, Scores] = {}
@@ -152,27 +163,35 @@ class Evaluator:
             carried = {language: of.carry(scores) for language, scores in first.scores.items()}
         max_length = max_length or min(task.max_length, self.config.max_positions - 2)
         before = {*self._loaded, *self._encoded, *self._batches}
-        batches_of = self._prepare(with_options(task, options), tuple(languages), split, max_length, limit)
+        parts = tuple(dict.fromkeys((*languages, *pool_parts)))
+        batches_of = self._prepare(with_options(task, options), parts, split, max_length, limit)
         # The head's own options decide its layers, not how examples become tokens.
         task = with_options(task, {**self.head_options.get(head or "", {}), **options})
         chosen = Params(params.encoder, {} if head is None else {head: params.heads[head]})
         step = build_eval_step(self.config, task, self.mesh)
-        result = Evaluation(task, split, {}, {}, {})
-        for language, batches in batches_of.items():
-            loaded = self._load(task, language, split, limit)
-            if loaded.dropped:
-                result.dropped[language] = dict(loaded.dropped)
-            outputs = batches.gather(list(_outputs(step, chosen, batches, mesh=self.mesh, ahead=self.ahead)))
-            refuse_not_finite(outputs, batches.encoded, loaded.examples, f"{task.name} {language} {split}")
-            predictions = of.decode(task, loaded.examples, batches.encoded, outputs)
-            scores = of.score(task, language, loaded, predictions, carried.get(language))
-            result.predictions[language] = predictions
-            result.scores[language] = {k: int(v) if isinstance(v, int) else float(v) for k, v in scores.items()}
-            for section, content in of.details(task, loaded, outputs).items():
-                result.details.setdefault(section, {})[language] = content
-            on_language(LanguageResult(task, language, loaded.examples, predictions, result.scores[language]))
-            if not hold and (key := (task.name, language, split)) not in before:
+
+        def compute(part: str) -> tuple[Loaded, Outputs]:
+            """The examples of a language, or of another part of the pool, and their outputs."""
+            loaded, batches = self._load(task, part, split, limit), batches_of[part]
+            if not hold and (key := (task.name, part, split)) not in before:
                 del self._loaded[key]  # with forty languages, one set at a time is in memory
+            outputs = batches.gather(list(_outputs(step, chosen, batches, mesh=self.mesh, ahead=self.ahead)))
+            refuse_not_finite(outputs, batches.encoded, loaded.examples, f"{task.name} {part} {split}")
+            return loaded, outputs
+
+        pool, computed = _shared_pool(task, pool_parts, compute, keep=languages)
+        result = Evaluation(task, split, {}, {}, {})
+        if pool is not None:
+            result.details["pool"] = {"texts": len(pool.ids), "parts": list(pool_parts)}
+        for language in languages:
+            loaded, outputs = computed.pop(language) if language in computed else compute(language)
+            if pool is None:
+                predictions = of.decode(task, loaded.examples, batches_of[language].encoded, outputs)
+            else:
+                predictions = of.rank(task, loaded, outputs, pool)
+            scores = of.score(task, language, loaded, predictions, carried.get(language))
+            result.add(language, loaded, predictions, scores, of.details(task, loaded, outputs))
+            on_language(LanguageResult(task, language, loaded.examples, predictions, result.scores[language]))
         if not hold:
             self._encoded = {key: value for key, value in self._encoded.items() if key in before}
             self._batches = {key: value for key, value in self._batches.items() if key in before}
@@ -246,6 +265,23 @@ def refuse_not_finite(
             f"{len(finite)} values): its weights hold NaN or infinity, or overflow; evaluate an earlier checkpoint or "
             "import the weights again"
         )
+
+
+def _shared_pool(
+    task: Task, parts: Sequence[str], compute: Callable[[str], tuple[Loaded, Outputs]], *, keep: Sequence[str]
+) -> tuple[SharedPool | None, dict[str, tuple[Loaded, Outputs]]]:
+    """The pool common to all languages (None without parts), and what was computed for it of the languages in `keep`,
+    whose queries stand beside their part of the pool."""
+    kept: dict[str, tuple[Loaded, Outputs]] = {}
+
+    def sets() -> Iterator[tuple[Loaded, Outputs]]:
+        for part in parts:
+            computed = compute(part)
+            if part in keep:
+                kept[part] = computed
+            yield computed
+
+    return (family(task).shared_pool(task, sets()) if parts else None), kept
 
 
 def _outputs(

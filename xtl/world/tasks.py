@@ -405,7 +405,7 @@ KIND_OF = {
     "tatoeba": "parallel",
     "bucc2018": "mining",
     "lareqa": "answers",
-    "mewslix": "entities",
+    **dict.fromkeys(("mewslix", "mewslix_pairs"), "entities"),
 }
 
 

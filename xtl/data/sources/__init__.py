@@ -44,8 +44,17 @@ def load(task: Task, language: str, split: str, data: Data) -> Loaded:
 
 
 def every_language(task: Task) -> tuple[str, ...]:
-    """The task's languages, those XTREME-R adds, and those with machine-translated training data."""
-    return (*task.languages, *task.languages_r, *task.options.get("translated", ()))
+    """The task's languages, those XTREME-R adds, those with machine-translated training data, and parts of its pool."""
+    parts = (part for pool in task.pool.values() for part in pool)
+    return tuple(dict.fromkeys((*task.languages, *task.languages_r, *task.options.get("translated", ()), *parts)))
+
+
+def pool_parts(task: Task, split: str, data: Data) -> tuple[str, ...]:
+    """The parts (see `load`: they stand for a language) that hold the pool common to all languages; () where every set
+    has its own pool, as all have in the world."""
+    if _source(task, data) == "world":
+        return ()
+    return tuple(part for part in task.pool.get(split, ()) if split in splits_present(task, part, data))
 
 
 def languages(task: Task, data: Data, *, split: str | None = None) -> tuple[str, ...]:

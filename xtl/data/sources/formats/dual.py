@@ -1,12 +1,15 @@
 """Dual-encoder retrieval: LAReQA's sentences in paragraphs, Mewsli-X's mentions and entities.
 
 Training examples are `Pair`s (query, right candidate) without a label; evaluation sets are `Text`s on two sides with
-gold pairs. A candidate of two parts (a sentence and its paragraph) has a tab between them.
+gold pairs. LAReQA's candidates are a sentence with its paragraph behind it, without a space between, as XTREME-R has
+them.
 """
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +36,8 @@ def sentence_breaks(text: str) -> list[Break]:
 
 
 def candidate(context: str, part: Break) -> str:
-    return f"{_one_line(context[slice(*part)])}\t{_one_line(context)}"
+    """A sentence and its paragraph as one text, as in google-research/xtreme, third_party/evaluate_retrieval.py."""
+    return (context[slice(*part)] + context).replace("\n", "")
 
 
 def _one_line(text: str) -> str:
@@ -63,32 +67,58 @@ def read_squad(files: SplitFiles) -> Loaded:
     return collect(rows, make, language=files.language, split=files.split)
 
 
+@dataclass(frozen=True)
+class _Question:
+    """One question of a file of xquad-r, the sentences of its paragraph, and which of them answer it."""
+
+    id: str
+    text: str
+    context: str
+    breaks: tuple[Break, ...]
+    names: tuple[str, ...]  # ids of the sentences
+    right: tuple[str, ...]
+
+
 def read_xquad_r(files: SplitFiles) -> Loaded:
-    """Questions of one language, all sentences of its paragraphs, and which sentence answers which question."""
-    (path,) = files.paths
+    """Questions and sentences of one language, and which sentences answer which question in all languages.
+
+    files.paths: the language's own file, then those of all languages. Equal question ids are one question; a sentence
+    that occurs twice in a paragraph is right twice. Paragraphs whose questions are all dropped have no candidates.
+    """
+    own, *every = files.paths
     dropped: Counter = Counter()
-    queries: list[Text] = []
-    pool: dict[str, Text] = {}
-    gold = []
-    paragraphs: dict[str, int] = {}
+    questions_here = list(_xquad_r(own, dropped))
+    right: dict[str, list[str]] = {}
+    for path in every:
+        for question in questions_here if path == own else _xquad_r(path, Counter()):
+            right.setdefault(question.id, []).extend(question.right)
+    queries, gold, pool = [], [], {}
+    for question in questions_here:
+        queries.append(Text(f"{own.stem}:{question.id}", question.text, "query"))
+        gold += [(queries[-1].id, name) for name in right[question.id]]
+        for name, part in zip(question.names, question.breaks, strict=True):
+            pool[name] = Text(name, candidate(question.context, part), "pool")
+    return Loaded([*queries, *pool.values()], gold=gold, dropped=dropped)
+
+
+def _xquad_r(path: Path, dropped: Counter) -> Iterator[_Question]:
+    paragraph, before = -1, None
     for where, row in questions(path, keep=("sentence_breaks",)):
         if "sentence_breaks" not in row:
             raise XtlError(f"{where}: its paragraph has no sentence_breaks: this is XQuAD, LAReQA needs xquad-r/")
-        breaks = fields.typed(row, "sentence_breaks", list[tuple[int, int]], where)
+        if row["sentence_breaks"] is not before:  # counted: two paragraphs may have one text
+            paragraph, before = paragraph + 1, row["sentence_breaks"]
         context = fields.text(row, "context", where, strip=False)
-        paragraph = paragraphs.setdefault(context, len(paragraphs))
-        names = [f"{files.language}:{paragraph}-{i}" for i in range(len(breaks))]
-        for name, part in zip(names, breaks, strict=True):
-            pool.setdefault(name, Text(name, candidate(context, part), "pool"))
+        breaks = tuple(fields.typed(row, "sentence_breaks", list[tuple[int, int]], where))
         sentence = _sentence_of(breaks, row, where)
         if sentence is None:
             dropped["answer in no sentence"] += 1
             continue
-        queries.append(
-            Text(f"{files.language}:{fields.name(row, 'id', where)}", fields.text(row, "question", where), "query")
-        )
-        gold.append((queries[-1].id, names[sentence]))
-    return Loaded([*queries, *pool.values()] if queries else [], gold=gold, dropped=dropped)
+        names = tuple(f"{path.stem}:{paragraph}-{i}" for i in range(len(breaks)))
+        answer = context[slice(*breaks[sentence])]
+        right = tuple(name for name, part in zip(names, breaks, strict=True) if context[slice(*part)] == answer)
+        question = fields.text(row, "question", where)
+        yield _Question(fields.name(row, "id", where), question, context, breaks, names, right)
 
 
 # ---------------------------------------------------------------- Mewsli-X
@@ -135,14 +165,19 @@ def read_mention_pairs(files: SplitFiles) -> Loaded:
     return collect(rows, make, language=files.language, split=files.split)
 
 
+def read_entities(files: SplitFiles) -> Loaded:
+    """The descriptions of all entities: the pool for the mentions of every language."""
+    (path,) = files.paths
+    return Loaded(
+        [Text(fields.name(row, "entity_id", where), entity_text(row, where), "pool") for where, row in json_lines(path)]
+    )
+
+
 def read_mentions(files: SplitFiles) -> Loaded:
-    """Mentions in news of one language (queries), all entities (pool), and which mention means which entity."""
+    """Mentions in news of one language (queries), and which mention means which entity."""
     mentions, entities = files.paths
-    pool = [
-        Text(fields.name(row, "entity_id", where), entity_text(row, where), "pool")
-        for where, row in json_lines(entities)
-    ]
-    known = {entity.id for entity in pool}
+    stat = entities.stat()
+    known = _entity_ids(entities, stat.st_size, stat.st_mtime_ns)
     queries, gold = [], []
     for where, context, mention in _mentions(mentions):
         if fields.text(context, "language", where) != files.language:
@@ -152,7 +187,13 @@ def read_mentions(files: SplitFiles) -> Loaded:
             raise XtlError(f"{where}: entity {entity!r} is not in {entities.name}")
         queries.append(Text(fields.name(mention, "example_id", where), mention_text(context, mention, where), "query"))
         gold.append((queries[-1].id, entity))
-    return Loaded([*queries, *pool] if queries else [], gold=gold)
+    return Loaded(queries, gold=gold)
+
+
+@functools.lru_cache(maxsize=1)
+def _entity_ids(path: Path, size: int, mtime_ns: int) -> frozenset[str]:
+    """Read once for the mentions of eleven languages."""
+    return frozenset(fields.name(row, "entity_id", where) for where, row in json_lines(path))
 
 
 def _mentions(path: Path) -> Iterator[tuple[str, Mapping[str, Any], Mapping[str, Any]]]:
