@@ -16,7 +16,7 @@ from typing import Any
 from xtl.config.schema import Stage, as_dict
 from xtl.errors import XtlError
 
-NUMERICS = 1  # raised when the code gives other numbers for the same config: then nothing done before counts as done
+NUMERICS = 2  # raised when the code gives other numbers for the same config: then nothing done before counts as done
 
 SAMPLED = 64 * 2**20  # model files above this size are digested by 64 evenly spaced pieces of 1 MiB
 
