@@ -55,7 +55,7 @@ TASK = Task(
             TREEBANKS,
             At(paths=XTREME.paths, read=XTREME.read, splits={"test": "test"}, when={"fusion": True}),
         ),
-        get="Unpack ud-treebanks-v2.5.tgz (XTREME-R: v2.7) into udpos/",
+        get="Unpack ud-treebanks-v2.5.tgz into udpos/ (XTREME-R: v2.7, and not both under one root)",
     ),
     hub=Tables(
         task="udpos",

@@ -97,7 +97,7 @@ class Evaluation:
             "average": self.average,
         }
         hidden = self.unlabelled
-        predicted = {language: len(self.predictions[language]) for language in hidden}
+        predicted = {language: len(self.predictions[language]) for language in hidden if language in self.predictions}
         more = {"unlabelled": hidden, "predicted": predicted, "dropped": self.dropped, **self.details}
         return result | {key: value for key, value in more.items() if value}
 
