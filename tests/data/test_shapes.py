@@ -1,4 +1,4 @@
-"""Promises: a field of another shape is one line that names file, place and field; what can be read is, and is counted."""
+"""Promises: a field of another shape is one line that names file, place and field; what can be read is counted."""
 
 import json
 
