@@ -20,6 +20,7 @@ from xtl.training.loop import train as train_stage
 STILL = {"learning_rate": 1e-30, "steps": 24}  # every step sees the weights that the stage starts from
 TEXTS = {"mlm": {"batch_size": 16, "max_length": 48}}
 MIXED = {"mlm": TEXTS["mlm"] | {"weight": 0.8}, **MNLI}
+SEED = 2  # its first step is one on MLM, so that it has the first batch of MLM alone
 CALM = {"dropout": 0.0, "attention_dropout": 0.0}
 
 
@@ -36,13 +37,13 @@ def pretrained(tmp_path_factory):
     """(cache, folder, losses) of an encoder that was trained on MLM for a while: its own MLM loss, step by step."""
     cache, folder, again = (tmp_path_factory.mktemp(name) for name in ("cache", "mlm", "again"))
     train(stages(cache, mlm={"tasks": TEXTS, "train": {"steps": 150}, "encoder": CALM})["mlm"], folder)
-    fields = {"start": str(folder), "tasks": TEXTS, "train": STILL | {"keep_head": True}, "encoder": CALM}
+    fields = {"start": str(folder), "tasks": TEXTS, "train": STILL | {"keep_head": True}, "encoder": CALM, "seed": SEED}
     train(stages(cache, s=fields)["s"], again)
     return cache, folder, mlm_losses(again)
 
 
 def mixture(cache, start, **more):
-    fields = {"start": str(start), "tasks": MIXED, "train": STILL, "encoder": CALM}
+    fields = {"start": str(start), "tasks": MIXED, "train": STILL, "encoder": CALM, "seed": SEED}
     return stages(cache, s=fields | more)["s"]
 
 

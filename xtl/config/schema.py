@@ -98,7 +98,9 @@ class EvaluatedTask:
 class Select:
     """Which checkpoint is handed on: the last one, or the best by development score."""
 
-    every: int = 0  # steps between evaluations that choose the checkpoint; 0 = keep the last one
+    every: int = (
+        0  # steps between evaluations that choose the checkpoint, at most a quarter of a shorter stage; 0 = last
+    )
     examples: int = 500  # most dev examples per language
     patience: int = 0  # evaluations without gain until the stage stops; 0 = never
     tasks: tuple[str, ...] = ()  # () = all that are trained, MLM aside; several are judged by the mean of their scores

@@ -11,8 +11,18 @@ from typing import Any
 
 LOWER_IS_BETTER = ("loss", "perplexity")
 
+FEWEST = 4  # evaluations of a stage that is shorter than the distance between two
+
 MAJORITY = 0.99  # share of one label among predictions from which a classifier counts as collapsed
 FLAT = 0.98  # a run whose loss never fell below this share of its first value has learnt nothing
+
+
+def interval(every: int, steps: int) -> int:
+    """Steps between two evaluations: `every` (above 0), or a quarter of a stage that has fewer steps than that.
+
+    One evaluation, at the end, would leave nothing to choose from.
+    """
+    return every if steps >= every else -(-steps // FEWEST)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from xtl.training.goodput import Goodput
 from xtl.training.meter import Meter
 from xtl.training.profiling import StepProfile
 from xtl.training.progress import Progress
-from xtl.training.selection import Selection
+from xtl.training.selection import Selection, interval
 from xtl.training.setup import Material, Run
 from xtl.training.state import Params, State
 
@@ -159,8 +159,10 @@ class Session:
 
     def judged(self, params: Params, progress: Progress) -> tuple[Progress, bool]:
         """The progress after a development evaluation, where one is due, and whether it was the best so far."""
-        every, selection = self.run.stage.select.every, progress.selection
-        if selection is None or (progress.step % every and progress.step != self.run.stage.train.steps):
+        steps, selection = self.run.stage.train.steps, progress.selection
+        if selection is None:
+            return progress, False
+        if progress.step % interval(self.run.stage.select.every, steps) and progress.step != steps:
             return progress, False
         with self.clock("evaluating"):
             judged, majority = judge(self.run, params, step=progress.step)
