@@ -113,9 +113,9 @@ def chosen(formats: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
 
 def published(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Target stages by jiant's recipes; XCOPA by XTREME's, Social IQa and then COPA."""
-    columns = config.targets([name for name in names if name != "xcopa"])
+    columns = config.targets([name for name in names if name != "xcopa"], benchmark="xtreme")
     if "xcopa" in names:
-        columns |= config.targets(["xcopa"], source="xtreme")
+        columns |= config.targets(["xcopa"], source="xtreme", benchmark="xtreme-r")
     return columns
 
 

@@ -94,10 +94,9 @@ def get_config(arg: str = "") -> ConfigDict:
                 )
         rows = designs.targets(targets, steps=a.steps)
     else:
-        rows = config.targets([t for t in targets if t != "xcopa"])
+        rows = config.targets([t for t in targets if t != "xcopa"], benchmark="xtreme-r")
         if "xcopa" in targets:
-            rows |= config.targets(["xcopa"], source="xtreme")
-        add_low_resource(rows)
+            rows |= config.targets(["xcopa"], source="xtreme", benchmark="xtreme-r")
     grid = config.grid(start=start, conditions=conditions, targets=rows, seeds=a.seeds)
     return config.pipeline(
         "multilingual",
@@ -119,10 +118,3 @@ def trained(task: str, languages: tuple[str, ...], *, limit: int, times: int = 1
     fields = config.recipe("squad_v1", source="paper")
     entry = {**fields["tasks"].pop("squad_v1"), "languages": languages, "limit": limit}
     return {**fields, "tasks": {task: entry}, "train": {**fields["train"], "epochs": fields["train"]["epochs"] * times}}
-
-
-def add_low_resource(rows: dict[str, Any]) -> None:
-    """The languages that XTREME-R adds: among them are those that CC-100 lacks."""
-    for fields in rows.values():
-        for task, entry in fields["evaluate"].items():
-            entry["languages"] = (*get_task(task).languages, *get_task(task).languages_r)

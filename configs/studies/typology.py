@@ -46,7 +46,7 @@ def get_config(arg: str = "") -> ConfigDict:
         start, stages = "stage:mlm", [designs.pretraining(a.mlm_steps)]
     else:
         conditions = {task: config.intermediate([task]) for task in a.intermediate}
-        targets = config.targets(a.targets or TARGETS)
+        targets = config.targets(a.targets or TARGETS, benchmark="xtreme")
     grid = config.grid(start=start, conditions={"none": None, **conditions}, targets=targets, seeds=a.seeds)
     return config.pipeline(
         "typology",

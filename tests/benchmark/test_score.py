@@ -245,3 +245,15 @@ def test_unanswerable_questions_are_scored_by_the_v2_rules(tmp_path):
     result = score_folder(*folders, None, others={"squad_v2": "answers"}.get)
     scores = result["tasks"]["squad_v2"]["languages"]["en"]
     assert scores["em"] == 50.0 and scores["no_answer_em"] == 0.0 and scores["has_answer_em"] == 100.0
+
+
+def test_xtreme_r_is_scored_task_by_task_and_what_is_absent_is_named(folders):
+    predictions, labels = folders
+    for folder in folders:  # what an XTREME folder holds
+        for language in set(XTREME_R.languages["panx"]) - set(XTREME.languages["panx"]):
+            (folder / "panx" / f"test-{language}.tsv").unlink()
+    result = score_folder(predictions, labels, "xtreme-r")
+    panx = result["tasks"]["panx"]
+    assert panx["score"] is None and set(panx["absent"]) == set(XTREME_R.languages["panx"]) - set(panx["languages"])
+    assert result["tasks"]["xnli"]["absent"] == [] and result["tasks"]["xnli"]["score"] is not None
+    assert result["overall"] is None and "tagging" not in result["groups"]

@@ -7,6 +7,7 @@ import pytest
 from xtl import config, files
 from xtl.cli import main as cli
 from xtl.config.resolution import resolve
+from xtl.runs import cost
 from xtl.runs.pipeline import Graph
 from xtl.tasks import get_task
 from xtl.world import languages as world_languages
@@ -98,3 +99,33 @@ def test_plan_lists_all_stages_and_their_cost(tmp_path, capsys):
     assert plan["price"] == pytest.approx(1.2 * plan["chip_hours"])
     text = capsys.readouterr().out
     assert "chip-hours at 40 % MFU" in text and "1.2 per chip-hour" in text
+
+
+@pytest.mark.parametrize("source", ["hub", "tfds", "files"])
+def test_a_benchmark_is_evaluated_in_its_own_languages_from_every_source(source):
+    xtreme = graph(f"source={source}").stages
+    counts = {t: len(e.languages) for s in xtreme.values() if s.intermediate == "none" for t, e in s.evaluate.items()}
+    assert (counts["panx"], counts["udpos"], counts["xquad"], counts["tatoeba"]) == (40, 33, 11, 36)
+    wider = graph(f"source={source},benchmark=xtreme-r").stages
+    counts = {t: len(e.languages) for s in wider.values() if s.intermediate == "none" for t, e in s.evaluate.items()}
+    assert (counts["panx"], counts["udpos"], counts["xquad"], counts["tatoeba"]) == (48, 38, 12, 41)
+
+
+def test_xtreme_r_s_dual_encoders_and_xcopa_are_trained_as_published():
+    stages = graph("benchmark=xtreme-r").stages
+    assert stages["none-xcopa"].train.keep_head and not stages["none-xcopa-first"].train.keep_head
+    negatives = {
+        name: stages[f"none-{name}"].tasks[name].batch_size // stages[f"none-{name}"].train.accumulate - 1
+        for name in ("lareqa", "mewslix")
+    }
+    assert negatives == {"lareqa": 3, "mewslix": 7}
+    assert stages["none-mewslix"].select.tasks == ("mewslix_pairs",)
+
+
+def test_plan_counts_the_pool_and_the_selections():
+    found = graph("benchmark=xtreme-r")
+    cost_of = lambda unit: cost.unit_cost(unit, cost.estimated)
+    unit = found.unit("none-mewslix")
+    trained = 2 * 167_719 // 32 * 32
+    selections = cost_of(unit).steps // 500
+    assert cost_of(unit).examples == pytest.approx(trained + 1_003_893 + 14_624 + selections * 14_051, abs=64)

@@ -52,19 +52,22 @@ def score_folder(
 
     Returns a JSON-like dict:
       benchmark  its name
-      tasks      {task: {"metric": key, "score": main score, "average": {key: mean over languages},
-                  "languages": {language: {key: 0..100, "n": examples}}}}
+      tasks      {task: {"metric": key, "score": main score, None where languages are absent,
+                  "average": {key: mean over the languages that are there},
+                  "languages": {language: {key: 0..100, "n": examples}},
+                  "absent": languages of the benchmark without a file in either folder}}
       groups     {group: mean of its tasks}, for groups with all tasks present
-      overall    mean over all tasks of the benchmark, None if one is absent
+      overall    mean over all tasks of the benchmark, None if one is absent or lacks languages
       skipped    {task: why}, tasks of the benchmark that were not scored
       ignored    folders and files in `predictions` that are no task of it
       warnings   what lowers a score but does not stop the reference: unknown labels, missing or foreign ids
 
     benchmark=None scores every folder that both have, in the languages of the labels, and gives no overall score; for
     tasks of no benchmark `others` returns the kind of their files (see `kind_of`).
-    XtlError names the file (and line) that stops the scoring: a file of a language missing, a broken line, other
-    numbers of lines or sentences than the labels have, or a sentence of another length. The reference stops for the
-    first and the third, counts broken lines as wrong and, with seqeval 0.0.12, shifts sentences against each other.
+    XtlError names the file (and line) that stops the scoring: a file of a language missing in one folder, a broken
+    line, other numbers of lines or sentences than the labels have, or a sentence of another length. The reference
+    stops for the first and the third, counts broken lines as wrong and, with seqeval 0.0.12, shifts sentences against
+    each other.
     """
     for folder in (predictions, labels):
         if not os.path.isdir(folder):
@@ -88,11 +91,19 @@ def score_folder(
             continue
         kind = kind_of(task, others)
         languages = definition.languages[task] if definition else _labelled_languages(labels, task, kind)
-        scores = {code: _score_files(predictions, labels, task, code, kind, warnings) for code in languages}
-        averages = task_averages(task, scores, languages=languages)
+        absent = [code for code in languages if not _anywhere(predictions, labels, task, code, kind)]
+        there = [code for code in languages if code not in absent]
+        if not there:
+            skipped[task] = f"no file of any of its {len(languages)} languages in either folder"
+            continue
+        scores = {code: _score_files(predictions, labels, task, code, kind, warnings) for code in there}
+        averages = task_averages(task, scores)
         metric = MAIN_METRIC.get(task) or _main_metric(averages)
-        scored[task] = {"metric": metric, "score": averages[metric], "average": averages, "languages": scores}
-    groups = overall({task: result["score"] for task, result in scored.items()}, benchmark) if benchmark else {}
+        # An average over other languages than the benchmark's is not the benchmark's score.
+        score = None if absent else averages[metric]
+        scored[task] = {"metric": metric, "score": score, "average": averages, "languages": scores, "absent": absent}
+    complete = {task: result["score"] for task, result in scored.items() if result["score"] is not None}
+    groups = overall(complete, benchmark) if benchmark else {}
     return {
         "benchmark": benchmark,
         "tasks": scored,
@@ -102,6 +113,11 @@ def score_folder(
         "ignored": sorted(set(os.listdir(predictions)) - set(tasks)),
         "warnings": warnings,
     }
+
+
+def _anywhere(predictions: Pathish, labels: Pathish, task: str, language: str, kind: str) -> bool:
+    """Whether a language has a file in one of the two folders; with one alone the other is missed."""
+    return any(os.path.exists(file_path(folder, task, language, kind)) for folder in (predictions, labels))
 
 
 def _folders(path: Pathish) -> set[str]:

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from xtl.benchmark.aggregate import BENCHMARKS, MAIN_METRIC, overall
+from xtl.benchmark.aggregate import BENCHMARKS, MAIN_METRIC, Benchmark, overall
 from xtl.families import family
 from xtl.report.significance import Tests
 from xtl.runs.read import Run, Stage, is_english
@@ -166,32 +166,34 @@ class Averages:
 
     benchmark: str
     groups: dict[str, dict[str, float]]
-    partial: list[str]  # tasks that lack languages of the benchmark, or hold others
+    partial: list[str]  # tasks that lack languages of the benchmark
 
 
 def averages(run: Run) -> Averages | None:
     """Of the benchmark with most groups complete; None where no group of more than one task is."""
     best = None
     for name, benchmark in BENCHMARKS.items():
-        by_label = {label: overall(_task_scores(run, label, benchmark.languages), name) for label in run.labels}
+        by_label = {label: overall(_task_scores(run, label, benchmark), name) for label in run.labels}
         groups = {}
         for group, tasks in {**benchmark.groups, "overall": tuple(benchmark.languages)}.items():
             scores = {label: means[group] for label, means in by_label.items() if group in means}
             if scores and len(tasks) > 1:
                 groups[group] = scores
-        partial = [t for t in run.targets if set(run.languages(t)) != set(benchmark.languages.get(t, run.languages(t)))]
+        partial = [t for t in run.targets if not set(benchmark.languages.get(t, ())) <= set(run.languages(t))]
         if groups and (best is None or len(groups) > len(best.groups)):
             best = Averages(name, groups, partial)
     return best
 
 
-def _task_scores(run: Run, label: str, tasks: Iterable[str]) -> dict[str, float]:
-    """The mean over all languages (English too) of each task that is scored by its benchmark metric in all of them."""
+def _task_scores(run: Run, label: str, benchmark: Benchmark) -> dict[str, float]:
+    """The mean of each task over the benchmark's languages (English too), where it is scored by the benchmark's metric
+    in all of them; over the run's own languages where it lacks some of those (then the task is `partial`)."""
     means = {}
-    for task in tasks:
+    for task, languages in benchmark.languages.items():
         if run.results.metrics.get(task) != MAIN_METRIC.get(task):
             continue
-        scores = [run.score(label, task, language) for language in run.languages(task)]
+        there = run.languages(task)
+        scores = [run.score(label, task, x) for x in (languages if set(languages) <= set(there) else there)]
         known = [score for score in scores if score is not None]
         if known and len(known) == len(scores):
             means[task] = statistics.fmean(known)

@@ -11,6 +11,7 @@ from pathlib import Path
 from xtl import world
 from xtl.config.completion import for_run, task_weights, with_steps
 from xtl.config.schema import EvaluatedTask, Stage, TrainedTask
+from xtl.data import sources
 from xtl.families import family
 from xtl.models import flops
 from xtl.parallel.chips import accelerators
@@ -67,13 +68,24 @@ def unit_cost(unit: Unit, measure: Measure) -> Cost | None:
         for name, entry in stage.tasks.items():
             _add(cost, sizes[name], cost.steps * shares[name] * entry.batch_size, stage, get_task(name), train=True)
     for name, evaluated in stage.evaluate.items():
-        task = get_task(name)
-        length = next((stage.tasks[n].max_length for n in (name, task.train) if n in stage.tasks), task.max_length)
-        length = min(length, stage.encoder.max_positions - 2)
-        size = measure(Use(task=task, split=evaluated.split, entry=evaluated, stage=stage, max_length=length))
-        if size is not None:
-            _add(cost, size, size.examples, stage, task, train=False)
+        _add_evaluation(cost, stage, name, evaluated, measure)
+    if stage.tasks and stage.select.every:
+        judged = EvaluatedTask(languages=stage.select.languages, split="dev", limit=stage.select.examples)
+        for name in stage.select.tasks:  # as often as without early stopping
+            _add_evaluation(cost, stage, name, judged, measure, times=cost.steps // stage.select.every)
     return cost
+
+
+def _add_evaluation(
+    cost: Cost, stage: Stage, name: str, entry: EvaluatedTask, measure: Measure, *, times: int = 1
+) -> None:
+    """Evaluating a task so many times; a pool common to its languages is encoded once each time."""
+    task = get_task(name)
+    length = next((stage.tasks[n].max_length for n in (name, task.train) if n in stage.tasks), task.max_length)
+    length = min(length, stage.encoder.max_positions - 2)
+    size = measure(Use(task=task, split=entry.split, entry=entry, stage=stage, max_length=length))
+    if size is not None:
+        _add(cost, size, times * size.examples, stage, task, train=False)
 
 
 def _training_sizes(stage: Stage, measure: Measure) -> dict[str, Sizes] | None:
@@ -112,7 +124,11 @@ def _add(cost: Cost, sizes: Sizes, examples: float, stage: Stage, task: Task, *,
 
 def typical(task: Task, examples: int, max_length: int) -> Sizes:
     """So many examples of the assumed length."""
-    mean, segments = TYPICAL * max_length, 2 if task.retrieval else family(task).segments
+    return _of_segments(examples, 2 if task.retrieval else family(task).segments, max_length)
+
+
+def _of_segments(examples: int, segments: int, max_length: int) -> Sizes:
+    mean = TYPICAL * max_length
     return Sizes(examples, segments * mean, segments * mean**2)
 
 
@@ -128,6 +144,8 @@ def estimated(use: Use) -> Sizes | None:
     if any(size is None for size in sizes):
         return None
     examples = sum(min(size, use.entry.limit or size) for size in sizes if size is not None)
+    if use.stage.data.source != "world" and split in task.pool:  # queries and texts, each a segment
+        return _of_segments(examples + sum(task.pool[split].values()), 1, use.max_length)
     return typical(task, examples, use.max_length)
 
 
@@ -154,7 +172,7 @@ def counted(cache: Path) -> Measure:
                 limit=use.entry.limit,
                 train=use.split == "train",
             )
-            for language in use.entry.languages
+            for language in dict.fromkeys((*use.entry.languages, *sources.pool_parts(task, use.split, data)))
         ]
         examples = sum(map(len, parts))
         lengths = np.concatenate([part.segment_lengths for part in parts]).astype(float)

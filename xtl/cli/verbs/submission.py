@@ -99,11 +99,16 @@ def score(args: Any) -> int:
         grid.add_column(head, justify="right" if head in ("score", "languages") else "left")
     for task, scored in result["tasks"].items():
         others = ", ".join(f"{name} {value:.2f}" for name, value in scored["average"].items() if name != "n")
-        grid.add_row(task, scored["metric"], f"{scored['score']:.2f}", str(len(scored["languages"])), others)
+        score = "" if scored["score"] is None else f"{scored['score']:.2f}"
+        grid.add_row(task, scored["metric"], score, str(len(scored["languages"])), others)
     console.print(grid)
     for group, value in {**result["groups"], "overall": result["overall"]}.items():
         if value is not None:
             console.print(f"{group:<20} {value:.2f}", highlight=False)
+    for task, scored in result["tasks"].items():
+        if scored["absent"]:
+            absent = " ".join(scored["absent"])
+            console.print(f"no score of {task}: absent are {absent}", highlight=False, soft_wrap=True)
     for task, why in result["skipped"].items():
         console.print(f"not scored: {task} ({why})", highlight=False, soft_wrap=True)
     for warning in result["warnings"]:
