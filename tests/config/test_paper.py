@@ -123,9 +123,9 @@ def test_xtreme_r_s_dual_encoders_and_xcopa_are_trained_as_published():
 
 
 def test_plan_counts_the_pool_and_the_selections():
-    kept_languages = graph("benchmark=xtreme-r")
+    xtreme_r = graph("benchmark=xtreme-r")
     cost_of = lambda unit: cost.unit_cost(unit, cost.estimated)
-    unit = kept_languages.unit("none-mewslix")
+    unit = xtreme_r.unit("none-mewslix")
     trained = 2 * 167_719 // 32 * 32
     selections = cost_of(unit).steps // 500
     assert cost_of(unit).examples == pytest.approx(trained + 1_003_893 + 14_624 + selections * 14_051, abs=64)
