@@ -21,5 +21,6 @@ TASK = Task(
         at=(At(paths=("wikipedia_pairs-{split}.jsonl",), splits={"dev": "dev"}, read=dual.read_mention_pairs),),
         get="As for mewslix",
     ),
+    options={"world": "entities"},
     licence=mewslix.TASK.licence,
 )

@@ -405,7 +405,7 @@ KIND_OF = {
     "tatoeba": "parallel",
     "bucc2018": "mining",
     "lareqa": "answers",
-    **dict.fromkeys(("mewslix", "mewslix_pairs"), "entities"),
+    "mewslix": "entities",
 }
 
 
